@@ -1,0 +1,241 @@
+/** The simulated API daemon: from a request on the wire to a method of the cluster and back. */
+
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
+import { setTimeout as pause } from 'node:timers/promises';
+import { splitTokenId } from './access.ts';
+import {
+  type Answer,
+  answerOf,
+  bareAnswer,
+  downloadAnswer,
+  errorOf,
+  isFormat,
+  reset,
+  type Sending,
+  send,
+  sendLong,
+} from './answer.ts';
+import { authenticate, HttpRefusal, type Identity } from './authentication.ts';
+import type { Cluster } from './cluster.ts';
+import type { Fault, Faults } from './faults.ts';
+import { authUser, Download, type MethodRow, PveError, Reply, type Verb } from './method.ts';
+import { demandPermission, type RawParameters } from './permission.ts';
+import { mediaType, readApiPath, readParameters, readTarget, type Target } from './reading.ts';
+import type { LoggedRequest, RequestLog } from './request-log.ts';
+import { createRouter, type Route } from './router.ts';
+import { verifyParameters } from './schema.ts';
+
+export interface AppOptions {
+  readonly cluster: Cluster;
+  readonly rows: readonly MethodRow[];
+  readonly faults: Faults;
+  readonly requests: RequestLog;
+  /** How long a 401 takes, in ms: 3000 in PVE. */
+  readonly unauthorizedDelay: number;
+}
+
+/** Answers one request and never rejects; `isAlive` tells whether the daemon that took it still runs. */
+export type App = (request: IncomingMessage, response: ServerResponse, isAlive: () => boolean) => Promise<void>;
+
+/** What becomes of a request: an answer, or one of the ways to fail a client. */
+type Ending = Answer | { readonly instead: 'reset' | 'nothing' } | { readonly bytes: number };
+
+/** A request that is well-formed and comes from somebody known, or from anybody where no login is asked for. */
+interface Received {
+  readonly method: Verb;
+  readonly format: string;
+  /** What follows the format in the path. */
+  readonly path: string;
+  readonly identity: Identity;
+  readonly parameters: RawParameters;
+  readonly isAlive: () => boolean;
+}
+
+const verbs: ReadonlySet<string> = new Set(['GET', 'POST', 'PUT', 'DELETE'] satisfies Verb[]);
+const mostHeaders = 64;
+const mostHeaderBytes = 8 * 1024;
+const mostBodyBytes = 512 * 1024;
+const mostRequests = 100;
+
+export function createApp({ cluster, rows, faults, requests, unauthorizedDelay }: AppOptions): App {
+  const route = createRouter(rows);
+  const served = new WeakMap<Socket, number>();
+
+  return async (request, response, isAlive) => {
+    const count = (served.get(request.socket) ?? 0) + 1;
+    served.set(request.socket, count);
+    const sending: Sending = {
+      acceptsGzip: /\bgzip\b/.test(String(request.headers['accept-encoding'] ?? '')),
+      keepAlive: count < mostRequests && !/\bclose\b/i.test(request.headers.connection ?? ''),
+    };
+    const target = readTarget(request.url ?? '');
+    const path = target === undefined ? '' : (readApiPath(target.path)?.rest ?? target.path);
+    const logged = requests.add(cluster.now(), request.method ?? '', path);
+    const ending = await endingOf(request, target, logged, isAlive);
+    if ('status' in ending && ending.status === 401) await pause(unauthorizedDelay);
+    if (response.destroyed) return;
+    await finish(response, ending, sending);
+    requests.update(logged, { status: 'status' in ending ? ending.status : 'bytes' in ending ? 200 : 0 });
+  };
+
+  async function endingOf(
+    request: IncomingMessage,
+    target: Target | undefined,
+    logged: LoggedRequest,
+    isAlive: () => boolean,
+  ): Promise<Ending> {
+    try {
+      const method = knownMethod(request);
+      if (target === undefined) throw new HttpRefusal(400, 'Bad Request');
+      const api = readApiPath(target.path);
+      if (api === undefined) return pageOutsideApi(method, target.path);
+      const identity = authenticate(cluster.access, method, api.rest, request.headers);
+      requests.update(logged, identityForLog(identity));
+      const body = await readBody(request, method, identity);
+      if (!isFormat(api.format)) throw new HttpRefusal(501, 'no such uri');
+      // What runs as root is forwarded between the daemons, and that needs a path in the request line.
+      if (target.isAbsolute && method !== 'GET') throw new HttpRefusal(400, 'Bad Request');
+      const contentType = request.headers['content-type'];
+      const parameters = readParameters({ method, contentType, body, query: target.query });
+      requests.update(logged, { params: Object.fromEntries(parameters) });
+      return await act({ method, format: api.format, path: api.rest, identity, parameters, isAlive });
+    } catch (error) {
+      request.resume();
+      return bareAnswer(error instanceof HttpRefusal ? error.status : 500, errorOf(error).message);
+    }
+  }
+
+  async function act(received: Received): Promise<Ending> {
+    const { method, format, path } = received;
+    const found = route(method, path);
+    if (found === undefined) {
+      return answerOf(format, { error: new PveError(501, `Method '${method} ${path}' not implemented`) });
+    }
+    const fault = faults.take({ method, template: found.row.path, path, node: found.parameters.get('node') });
+    const early = await beforeActing(fault, received);
+    return early ?? afterActing(fault, format, await run(found, received, fault));
+  }
+
+  async function beforeActing(fault: Fault | undefined, { format, isAlive }: Received): Promise<Ending | undefined> {
+    switch (fault?.kind) {
+      case 'hang':
+        return { instead: 'nothing' };
+      case 'resetBefore':
+        return { instead: 'reset' };
+      case 'refuse':
+        return answerOf(format, { error: new PveError(fault.status, fault.reason, fault.errors) });
+      case 'delay':
+        await pause(fault.ms);
+        return isAlive() ? undefined : { instead: 'nothing' };
+      default:
+        return undefined;
+    }
+  }
+
+  async function run({ row, parameters }: Route, received: Received, fault: Fault | undefined): Promise<Answer> {
+    try {
+      const { identity } = received;
+      const all = withPath(received.parameters, parameters);
+      demandTicket(row, identity);
+      demandPermission(row.permissions, cluster.access, identity.caller, all);
+      const node = nodeOf(row, parameters.get('node'), fault);
+      const param = { ...verifyParameters(row, all), ...(parameters.has('node') && { node }) };
+      const caller = identity.caller ?? { user: '' };
+      const execute = () => row.run({ cluster, caller, param, node, ...(fault && { fault }) });
+      const result = await cluster.tasks.failing(fault?.kind === 'taskFails' ? fault : undefined, execute);
+      if (result instanceof Download) return downloadAnswer(result);
+      return answerOf(received.format, { reply: result instanceof Reply ? result : new Reply(result, {}) });
+    } catch (error) {
+      if (error instanceof HttpRefusal) return bareAnswer(error.status, error.message);
+      if (!(error instanceof PveError)) console.error(error);
+      return answerOf(received.format, { error: errorOf(error) });
+    }
+  }
+
+  /** The node that runs the call; every call for a node is forwarded to it, `localhost` being the one that was asked. */
+  function nodeOf(row: MethodRow, named: string | undefined, fault: Fault | undefined): string {
+    const asked = [...cluster.nodes.values()].find(({ online }) => online)?.name ?? '';
+    const name = named === undefined || named === 'localhost' ? asked : named;
+    if (!row.path.startsWith('/nodes/{node}/')) return name;
+    const node = cluster.nodes.get(name);
+    if (!node) throw new PveError(500, `hostname lookup '${name}' failed - failed to get address info for: ${name}`);
+    if (!node.online || fault?.kind === 'nodeGone') throw new HttpRefusal(595, 'No route to host');
+    return name;
+  }
+}
+
+function knownMethod(request: IncomingMessage): Verb {
+  const { method = '', headers, rawHeaders } = request;
+  if (!verbs.has(method)) throw new HttpRefusal(501, `method '${method}' not available`);
+  const bytes = rawHeaders.reduce((sum, part) => sum + part.length + 2, 0);
+  if (rawHeaders.length / 2 >= mostHeaders) throw new HttpRefusal(400, 'too many http header lines');
+  if (bytes >= mostHeaderBytes) throw new HttpRefusal(400, 'http header too large');
+  if (headers['transfer-encoding'] !== undefined) throw new HttpRefusal(501, 'transfer encoding not supported');
+  return method as Verb;
+}
+
+async function readBody(request: IncomingMessage, method: Verb, { isUpload }: Identity): Promise<Buffer> {
+  const length = Number(request.headers['content-length'] ?? 0);
+  if (length === 0) return Buffer.alloc(0);
+  if (method !== 'POST' && method !== 'PUT') throw new HttpRefusal(501, `Unexpected content for method '${method}'`);
+  if (isUpload) throw new HttpRefusal(501, 'upload not implemented');
+  if (length > mostBodyBytes) throw new HttpRefusal(501, 'for data too large');
+  const type = mediaType(request.headers['content-type']);
+  if (type !== undefined && type !== 'application/json' && type !== 'application/x-www-form-urlencoded') {
+    throw new HttpRefusal(506, `upload 'Content-Type '${type}' not implemented`);
+  }
+  return Buffer.concat(await request.toArray());
+}
+
+/** The web interface and its files. */
+function pageOutsideApi(method: Verb, path: string): Answer {
+  if (method !== 'GET' || path !== '/') return bareAnswer(404, `no such file '${path}'`);
+  const body = Buffer.from('<!DOCTYPE html><title>simulated Proxmox VE</title>\n');
+  return { status: 200, reason: 'OK', contentType: 'text/html', body };
+}
+
+/** A parameter in the path may be said again, in the same words. */
+function withPath(sent: RawParameters, inPath: ReadonlyMap<string, string>): RawParameters {
+  for (const [name, value] of inPath) {
+    if (sent.get(name) !== undefined && sent.get(name) !== value) {
+      throw new PveError(400, 'Parameter verification failed.', { [name]: 'duplicate parameter in request path' });
+    }
+  }
+  return new Map([...sent, ...inPath]);
+}
+
+function demandTicket({ allowToken, method, path }: MethodRow, { hasToken }: Identity): void {
+  if (allowToken !== false || !hasToken) return;
+  throw new PveError(403, `Permission check failed ('${method} ${path}' needs a proper ticket, not an API token)`);
+}
+
+function identityForLog({ caller }: Identity): Pick<LoggedRequest, 'caller' | 'viaToken'> {
+  const id = caller ? authUser(caller) : '';
+  return { caller: id, viaToken: splitTokenId(id).token !== undefined };
+}
+
+function afterActing(fault: Fault | undefined, format: string, answer: Answer): Ending {
+  switch (fault?.kind) {
+    case 'refuseAfter':
+      return answer.status >= 400
+        ? answer
+        : answerOf(format, { error: new PveError(fault.status, fault.reason, fault.errors) });
+    case 'resetAfter':
+      return { instead: 'reset' };
+    case 'wrongJson':
+      return { ...answer, body: Buffer.from('{"data":{"') };
+    case 'hugeAnswer':
+      return { bytes: fault.bytes };
+    case 'endlessAnswer':
+      return { bytes: Number.POSITIVE_INFINITY };
+    default:
+      return answer;
+  }
+}
+
+async function finish(response: ServerResponse, ending: Ending, sending: Sending): Promise<void> {
+  if ('status' in ending) send(response, ending, sending);
+  else if ('bytes' in ending) await sendLong(response, ending.bytes);
+  else if (ending.instead === 'reset' && response.socket) reset(response.socket);
+}

@@ -1,0 +1,85 @@
+/** The listening side of the simulated cluster: it can be stopped, paused and started again while the cluster lives on. */
+
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
+import type { AddressInfo } from 'node:net';
+import type { App } from './app.ts';
+import type { Certificate } from './certificate.ts';
+
+export interface Address {
+  readonly host: string;
+  /** 0: any free one, which is then kept. */
+  readonly port: number;
+  /** Absent: plain HTTP. */
+  readonly certificate?: Certificate;
+}
+
+const keepAliveTimeout = 5000;
+// PVE's limit is lower; a request over it is to be refused in PVE's words, not in Node's.
+const maxHeaderSize = 64 * 1024;
+
+export class Daemon {
+  readonly #app: App;
+  readonly #address: Address;
+  #port: number;
+  #server: Server | undefined;
+  #paused: PromiseWithResolvers<void> | undefined;
+
+  constructor(address: Address, app: App) {
+    this.#address = address;
+    this.#port = address.port;
+    this.#app = app;
+  }
+
+  /** Where it listens; the same after every start. */
+  get port(): number {
+    return this.#port;
+  }
+
+  /** Listens; rejects when the port is taken. */
+  async start(): Promise<void> {
+    if (this.#server) return;
+    const server = this.#newServer();
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', reject).listen(this.#port, this.#address.host, resolve);
+    });
+    this.#port = (server.address() as AddressInfo).port;
+    this.#server = server;
+  }
+
+  /** Breaks off every connection and listens no more; what has not acted yet never will. */
+  async stop(): Promise<void> {
+    const server = this.#server;
+    this.#server = undefined;
+    this.resume();
+    if (!server) return;
+    const closed = new Promise((resolve) => server.close(resolve));
+    server.closeAllConnections();
+    await closed;
+  }
+
+  /** Takes requests and answers none, until `resume`. */
+  pause(): void {
+    this.#paused ??= Promise.withResolvers();
+  }
+
+  resume(): void {
+    this.#paused?.resolve();
+    this.#paused = undefined;
+  }
+
+  async #serve(server: Server, request: IncomingMessage, response: ServerResponse): Promise<void> {
+    await this.#paused?.promise;
+    const isAlive = () => server === this.#server;
+    if (isAlive()) await this.#app(request, response, isAlive);
+  }
+
+  #newServer(): Server {
+    const { certificate } = this.#address;
+    const options = { keepAliveTimeout, maxHeaderSize };
+    const server: Server = certificate
+      ? createTlsServer({ ...options, key: certificate.key, cert: certificate.certificate })
+      : createServer(options);
+    return server.on('request', (request, response) => void this.#serve(server, request, response));
+  }
+}

@@ -1,0 +1,106 @@
+/** How one PVE API method is written down in the simulator: one row a method, found by the router by method and path. */
+
+import type { Cluster } from './cluster.ts';
+import type { Fault } from './faults.ts';
+
+export type Verb = 'GET' | 'POST' | 'PUT' | 'DELETE';
+
+/** What one parameter may be, in PVE's own schema words. */
+export interface Schema {
+  readonly type: 'string' | 'integer' | 'number' | 'boolean' | 'array';
+  readonly optional?: boolean;
+  readonly minimum?: number;
+  readonly maximum?: number;
+  readonly minLength?: number;
+  readonly maxLength?: number;
+  readonly enum?: readonly string[];
+  /** Source of an anchored regular expression. */
+  readonly pattern?: string;
+  /** A named format checked by its own function: 'pve-vmid', 'pve-node', 'pve-storage-id', 'pve-configid-list', ... A name ending in `-list` takes lists. */
+  readonly format?: string;
+  /** This parameter is another name of that one. */
+  readonly alias?: string;
+  /** This parameter makes sense only beside that one. */
+  readonly requires?: string;
+  /** Of a family `net[n]`: n is below this. */
+  readonly count?: number;
+}
+
+/** A published permission expression: `['perm', '/vms/{vmid}', ['VM.Audit']]`, `['or', a, b]`, `['userid-param', 'self']`, ... */
+export type Check = readonly unknown[];
+
+export type Permissions = { readonly user: 'all' | 'world' } | { readonly check: Check } | 'root@pam';
+
+/** Who calls: a user, or a token of that user. */
+export interface Caller {
+  /** `user@realm`. */
+  readonly user: string;
+  /** `user@realm!id` when an API token was shown. */
+  readonly token?: string;
+}
+
+/** The token id when there is one, else the user: what PVE calls authuser. */
+export function authUser(caller: Caller): string {
+  return caller.token ?? caller.user;
+}
+
+export interface Context {
+  readonly cluster: Cluster;
+  readonly caller: Caller;
+  /** Path and other parameters, verified and typed: integers and numbers as numbers, booleans as 0 or 1, arrays as arrays, all else as strings. */
+  readonly param: Readonly<Record<string, unknown>>;
+  /** The node that runs the call. */
+  readonly node: string;
+  /** What a test wants to go wrong with this call. */
+  readonly fault?: Fault;
+}
+
+export interface MethodRow {
+  readonly method: Verb;
+  /** `/nodes/{node}/qemu/{vmid}/config` */
+  readonly path: string;
+  /** false: refused for API tokens. */
+  readonly allowToken?: false;
+  readonly permissions: Permissions;
+  /** Parameters beside those of the path (these may be given for their schema); an indexed family is written `net[n]`. All others are a 400. */
+  readonly parameters: Readonly<Record<string, Schema>>;
+  /** The result goes out as `data`; throw PveError to refuse. Return `reply(data, extra)` to add keys beside `data`. */
+  run(context: Context): unknown;
+}
+
+/** A refusal as PVE words it: `reason` becomes the reason phrase. */
+export class PveError extends Error {
+  override readonly name = 'PveError';
+  readonly status: number;
+  readonly errors: Readonly<Record<string, string>> | undefined;
+
+  constructor(status: number, reason: string, errors?: Readonly<Record<string, string>>) {
+    super(reason);
+    this.status = status;
+    this.errors = errors;
+  }
+}
+
+/** `400 Parameter verification failed.` with the faults by parameter. */
+export function parameterError(errors: Readonly<Record<string, string>>): PveError {
+  return new PveError(400, 'Parameter verification failed.', errors);
+}
+
+export class Reply {
+  readonly data: unknown;
+  readonly extra: Readonly<Record<string, unknown>>;
+
+  constructor(data: unknown, extra: Readonly<Record<string, unknown>>) {
+    this.data = data;
+    this.extra = extra;
+  }
+}
+
+/** A result that goes out as plain text, in every format. */
+export class Download {
+  readonly text: string;
+
+  constructor(text: string) {
+    this.text = text;
+  }
+}

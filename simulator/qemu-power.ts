@@ -1,0 +1,114 @@
+/** Starting, stopping and suspending VMs. */
+
+import type { Guest } from './cluster.ts';
+import { qemuCores } from './guest-status.ts';
+import { assertUnlocked, freeVolume, isTemplate, setRunning, volumeIn } from './guests.ts';
+import { type Context, PveError } from './method.ts';
+import { demand, demandOnGuest, demandSkiplock } from './permit.ts';
+import { applyAllPending, memoryOf } from './qemu-config.ts';
+import { driveStorages } from './qemu-disks.ts';
+import { MiB } from './sizes.ts';
+import { allocate } from './volumes.ts';
+
+/** A task of the guest that does this, refused when it runs while the guest is locked. */
+function power(context: Context, guest: Guest, type: string, run: () => void): string {
+  const { cluster, node, caller, param } = context;
+  demandSkiplock(context, param.skiplock);
+  return cluster.tasks.start({
+    node,
+    type,
+    id: String(guest.vmid),
+    caller,
+    run() {
+      if (!param.skiplock && guest.config.get('lock') !== 'suspended') assertUnlocked(guest);
+      run();
+    },
+  });
+}
+
+function assertRunning(guest: Guest): void {
+  if (guest.status !== 'running') throw new PveError(500, `VM ${guest.vmid} not running`);
+}
+
+/** Everything pending takes effect first; a state that was saved to disk is used up. */
+function boot(context: Context, guest: Guest): void {
+  const { cluster } = context;
+  applyAllPending(context, guest);
+  const cpus = cluster.nodes.get(guest.node)?.cpus ?? 0;
+  if (qemuCores(guest.config) > cpus) throw new PveError(500, `MAX ${cpus} vcpus allowed per VM on this node`);
+  wake(context, guest);
+  setRunning(cluster, guest);
+}
+
+function wake({ cluster }: Context, guest: Guest): void {
+  const state = volumeIn(guest.config.get('vmstate') ?? '');
+  if (state !== undefined) freeVolume(cluster, guest, state);
+  for (const key of ['vmstate', 'lock', 'runningmachine', 'runningcpu']) guest.config.delete(key);
+}
+
+export function startVm(context: Context, guest: Guest): string {
+  return power(context, guest, 'qmstart', () => {
+    if (isTemplate(guest)) throw new PveError(500, "you can't start a vm if it's a template");
+    if (guest.status === 'running') throw new PveError(500, `VM ${guest.vmid} already running`);
+    boot(context, guest);
+  });
+}
+
+/** Stops it at once or lets it shut down: here both end the same way, and neither minds one that is stopped. */
+export function stopVm(context: Context, guest: Guest, type: 'qmstop' | 'qmshutdown'): string {
+  return power(context, guest, type, () => {
+    guest.status = 'stopped';
+  });
+}
+
+export function rebootVm(context: Context, guest: Guest): string {
+  assertRunning(guest);
+  return power(context, guest, 'qmreboot', () => {
+    guest.status = 'stopped';
+    boot(context, guest);
+  });
+}
+
+export function resetVm(context: Context, guest: Guest): string {
+  assertRunning(guest);
+  return power(context, guest, 'qmreset', () => assertRunning(guest));
+}
+
+/** Pauses it, or saves its memory to a volume of twice the RAM and 500 MiB and stops it. */
+export function suspendVm(context: Context, guest: Guest): string {
+  const { cluster, node, param } = context;
+  assertRunning(guest);
+  if (!param.todisk) return power(context, guest, 'qmpause', () => assertRunning(guest));
+  const storage = String(param.statestorage ?? stateStorage(context, guest));
+  demandOnGuest(context, guest.vmid, undefined, ['VM.Config.Disk']);
+  demand(context, `/storage/${storage}`, ['Datastore.AllocateSpace']);
+  return power(context, guest, 'qmsuspend', () => {
+    const day = new Date(cluster.now()).toISOString().slice(0, 10);
+    const bytes = stateBytes(guest);
+    const state = allocate(cluster, {
+      ...{ node, storage, vmid: guest.vmid, content: 'images', bytes, role: `state-suspend-${day}` },
+    });
+    guest.config.set('vmstate', state.volid);
+    guest.config.set('lock', 'suspended');
+    guest.status = 'stopped';
+  });
+}
+
+/** What the saved memory of a VM takes: twice its RAM and 500 MiB. */
+export function stateBytes(guest: Guest): number {
+  return (2 * memoryOf(guest.config.get('memory')) + 500) * MiB;
+}
+
+/** Where saved memory goes: the configured storage, else a shared one of its disks, else any of these, else `local`. */
+export function stateStorage({ cluster }: Context, guest: Guest): string {
+  const storages = driveStorages(guest);
+  const shared = storages.find((storage) => cluster.storages.get(storage)?.shared);
+  return guest.config.get('vmstatestorage') ?? shared ?? storages[0] ?? 'local';
+}
+
+export function resumeVm(context: Context, guest: Guest): string {
+  if (guest.config.get('lock') !== 'suspended') assertRunning(guest);
+  return power(context, guest, 'qmresume', () => {
+    if (guest.status !== 'running') boot(context, guest);
+  });
+}

@@ -1,0 +1,254 @@
+/** The volumes of the cluster's storages: how each kind of storage names and sizes them, and who owns them by name. */
+
+import type { Cluster, StorageDefinition, Volume } from './cluster.ts';
+import { PveError, parameterError } from './method.ts';
+import { MiB, roundUp } from './sizes.ts';
+
+/** All volumes, found by name, by guest and by storage without looking at the others. */
+export class Volumes {
+  readonly #byKey = new Map<string, Volume>();
+  readonly #byGuest = new Map<number, Set<Volume>>();
+  readonly #byStorage = new Map<string, Set<Volume>>();
+
+  get size(): number {
+    return this.#byKey.size;
+  }
+
+  /** The volume as this node sees it: its own, or one on a shared storage. */
+  get(node: string, volid: string): Volume | undefined {
+    return this.#byKey.get(keyOf('', volid)) ?? this.#byKey.get(keyOf(node, volid));
+  }
+
+  add(volume: Volume): Volume {
+    const key = keyOf(volume.node, volume.volid);
+    if (this.#byKey.has(key)) throw new PveError(500, `disk image '${volume.volid}' already exists`);
+    this.#byKey.set(key, volume);
+    if (volume.vmid !== undefined) memberSet(this.#byGuest, volume.vmid).add(volume);
+    memberSet(this.#byStorage, keyOf(volume.node, volume.storage)).add(volume);
+    return volume;
+  }
+
+  remove(volume: Volume): void {
+    this.#byKey.delete(keyOf(volume.node, volume.volid));
+    if (volume.vmid !== undefined) this.#byGuest.get(volume.vmid)?.delete(volume);
+    this.#byStorage.get(keyOf(volume.node, volume.storage))?.delete(volume);
+  }
+
+  /** Everything that is named after the guest, on all storages and nodes. */
+  ofGuest(vmid: number): readonly Volume[] {
+    return [...(this.#byGuest.get(vmid) ?? [])];
+  }
+
+  /** What the storage shows on this node. */
+  onStorage({ storage, shared }: StorageDefinition, node: string): readonly Volume[] {
+    return [...(this.#byStorage.get(keyOf(shared ? '' : node, storage)) ?? [])];
+  }
+}
+
+function keyOf(node: string, name: string): string {
+  return `${node}|${name}`;
+}
+
+function memberSet<Key>(index: Map<Key, Set<Volume>>, key: Key): Set<Volume> {
+  const known = index.get(key);
+  if (known !== undefined) return known;
+  const fresh = new Set<Volume>();
+  index.set(key, fresh);
+  return fresh;
+}
+
+interface StorageKind {
+  /** Volumes are files below a directory per guest. */
+  readonly files: boolean;
+  /** Sizes are rounded up to this. */
+  readonly step: number;
+  /** Volumes of containers are file systems, not images. */
+  readonly subvolumes?: true;
+}
+
+const fileStorage: StorageKind = { files: true, step: 1024 };
+const kinds: Readonly<Record<string, StorageKind>> = {
+  dir: fileStorage,
+  nfs: fileStorage,
+  cifs: fileStorage,
+  cephfs: fileStorage,
+  lvm: { files: false, step: 4 * MiB },
+  lvmthin: { files: false, step: 4 * MiB },
+  rbd: { files: false, step: MiB },
+  zfspool: { files: false, step: MiB, subvolumes: true },
+};
+
+function kindOf({ type }: StorageDefinition): StorageKind {
+  return kinds[type] ?? fileStorage;
+}
+
+/** The storage, if it exists and this node has it; refused in PVE's words otherwise. */
+export function storageOn(cluster: Cluster, node: string, storage: string): StorageDefinition {
+  const definition = cluster.storages.get(storage);
+  if (definition === undefined) throw new PveError(500, `storage '${storage}' does not exist`);
+  if (!isOnNode(definition, node)) throw new PveError(500, `storage '${storage}' is not available on node '${node}'`);
+  return definition;
+}
+
+export function isOnNode({ nodes }: StorageDefinition, node: string): boolean {
+  return nodes === undefined || nodes.includes(node);
+}
+
+/** Bytes taken on the storage, as this node sees it. */
+export function usedBytes({ volumes }: Cluster, definition: StorageDefinition, node: string): number {
+  return volumes.onStorage(definition, node).reduce((sum, { bytes }) => sum + bytes, 0);
+}
+
+/** The storage part of a volume id and what follows it; undefined when the text is no volume id. */
+export function splitVolid(volid: string): { readonly storage: string; readonly name: string } | undefined {
+  const [, storage, name] = /^([a-z][a-z0-9\-_.]*[a-z0-9]):(.+)$/i.exec(volid) ?? [];
+  return storage === undefined || name === undefined ? undefined : { storage, name };
+}
+
+/** The guest that a volume's name gives as its owner; undefined for a file of nobody. */
+export function ownerOf(name: string): number | undefined {
+  const [, image, archive] =
+    /^(?:.*\/)?(?:vm|base|subvol|basevol)-(\d+)-|^backup\/vzdump-(?:qemu|lxc)-(\d+)-/.exec(name) ?? [];
+  const vmid = image ?? archive ?? /^(\d+)\/[^/]+$/.exec(name)?.[1];
+  return vmid === undefined ? undefined : Number(vmid);
+}
+
+export interface Allocation {
+  readonly node: string;
+  readonly storage: string;
+  readonly vmid: number;
+  readonly content: 'images' | 'rootdir';
+  readonly bytes: number;
+  readonly format?: string;
+  /** The name's ending in place of `disk-<n>`: `cloudinit`, `state-before`. */
+  readonly role?: string;
+}
+
+/**
+ * Makes a volume and gives it the lowest free disk number of the guest on that storage, so freed names come back.
+ * The size is rounded up as the kind of storage does; nothing for a container on a file storage is a plain directory.
+ */
+export function allocate(cluster: Cluster, wanted: Allocation): Volume {
+  const definition = storageOn(cluster, wanted.node, wanted.storage);
+  if (!definition.content.includes(wanted.content)) {
+    throw parameterError({
+      storage: `storage '${wanted.storage}' does not support ${wanted.content === 'images' ? 'vm images' : 'container directories'}`,
+    });
+  }
+  const kind = kindOf(definition);
+  const boundless = wanted.content === 'rootdir' && wanted.bytes === 0;
+  if (boundless && !kind.files && !kind.subvolumes) {
+    throw new PveError(500, `unable to create volume on storage '${wanted.storage}' - size must not be 0`);
+  }
+  const subvolume = wanted.content === 'rootdir' && (kind.subvolumes || boundless);
+  const format = formatFor(kind, wanted, subvolume === true);
+  const nameFor = (role: string) =>
+    volumeName(kind, wanted.vmid, `${subvolume ? 'subvol' : 'vm'}-${wanted.vmid}-${role}`, format);
+  return cluster.volumes.add({
+    volid: `${wanted.storage}:${nameFor(wanted.role ?? `disk-${freeNumber(cluster, definition, wanted)}`)}`,
+    storage: wanted.storage,
+    node: definition.shared ? '' : wanted.node,
+    vmid: wanted.vmid,
+    content: wanted.content,
+    format,
+    bytes: roundedOn(definition, wanted.bytes),
+    ctime: Math.floor(cluster.now() / 1000),
+  });
+}
+
+function formatFor(kind: StorageKind, { format, role }: Allocation, subvolume: boolean): string {
+  if (subvolume) return 'subvol';
+  if (!kind.files) return 'raw';
+  return format ?? (role === 'cloudinit' ? 'qcow2' : 'raw');
+}
+
+function volumeName(kind: StorageKind, vmid: number, base: string, format: string): string {
+  return kind.files ? `${vmid}/${base}.${format}` : base;
+}
+
+function freeNumber(cluster: Cluster, { storage, shared }: StorageDefinition, { vmid, node }: Allocation): number {
+  const taken = new Set(
+    cluster.volumes
+      .ofGuest(vmid)
+      .filter((volume) => volume.storage === storage && volume.node === (shared ? '' : node))
+      .map(({ volid }) => Number(/-disk-(\d+)/.exec(volid)?.[1] ?? -1)),
+  );
+  let number = 0;
+  while (taken.has(number)) number++;
+  return number;
+}
+
+/** Grows a volume to at least so many bytes, rounded as its storage does; what it really has is returned. */
+export function grow(cluster: Cluster, volume: Volume, bytes: number): number {
+  const definition = cluster.storages.get(volume.storage);
+  volume.bytes = definition === undefined ? bytes : roundedOn(definition, bytes);
+  return volume.bytes;
+}
+
+/** The size that the kind of storage makes of it: whole extents, whole objects. */
+export function roundedOn(definition: StorageDefinition, bytes: number): number {
+  return roundUp(bytes, kindOf(definition).step);
+}
+
+/** A volume under another guest's name: the old one is gone, data and size stay. */
+export function handOver(cluster: Cluster, volume: Volume, node: string, vmid: number): Volume {
+  const moved = allocate(cluster, {
+    node,
+    storage: volume.storage,
+    vmid,
+    content: volume.content === 'rootdir' ? 'rootdir' : 'images',
+    bytes: volume.bytes,
+    format: volume.format,
+  });
+  cluster.volumes.remove(volume);
+  return moved;
+}
+
+/** Where each sort of file lies below a file storage: what its volume name starts with, and the folder. */
+const folders: readonly (readonly [string, string])[] = [
+  ['iso/', 'template/iso/'],
+  ['vztmpl/', 'template/cache/'],
+  ['backup/', 'dump/'],
+  ['import/', 'import/'],
+  ['snippets/', 'snippets/'],
+  ['', 'images/'],
+];
+
+function rootOf({ storage, type }: StorageDefinition): string {
+  return type === 'dir' && storage === 'local' ? '/var/lib/vz/' : `/mnt/pve/${storage}/`;
+}
+
+/** The file or device behind a volume id. */
+export function pathOf(definition: StorageDefinition, volid: string): string {
+  const name = splitVolid(volid)?.name ?? '';
+  if (!kindOf(definition).files) return `/dev/${definition.storage}/${name}`;
+  const [prefix, folder] = folders.find(([start]) => name.startsWith(start)) ?? ['', ''];
+  return rootOf(definition) + folder + name.slice(prefix.length);
+}
+
+/** The volume id of a path that lies in a file storage, which PVE puts in the path's place; other texts stay as they are. */
+export function volidOf(cluster: Cluster, text: string): string {
+  for (const definition of cluster.storages.values()) {
+    const root = rootOf(definition);
+    if (!kindOf(definition).files || !text.startsWith(root)) continue;
+    const place = text.slice(root.length);
+    const [prefix, folder] = folders.find(([, start]) => place.startsWith(start)) ?? [];
+    if (prefix !== undefined && folder !== undefined)
+      return `${definition.storage}:${prefix}${place.slice(folder.length)}`;
+  }
+  return text;
+}
+
+/** A name given by the caller, as `POST content` takes it; undefined when the kind of storage does not allow it. */
+export function namedVolid(
+  definition: StorageDefinition,
+  vmid: number,
+  filename: string,
+  format: string,
+): string | undefined {
+  if (!kindOf(definition).files) {
+    return new RegExp(`^vm-${vmid}-\\S+$`).test(filename) ? `${definition.storage}:${filename}` : undefined;
+  }
+  const name = /\.(raw|qcow2|vmdk|subvol)$/.test(filename) ? filename : `${filename}.${format}`;
+  return /^[^/\s]+$/.test(name) ? `${definition.storage}:${vmid}/${name}` : undefined;
+}

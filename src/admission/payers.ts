@@ -1,0 +1,59 @@
+/** Keeps the ledger's claims and quotas in step with the directory of users. */
+
+import { parseUserName } from '../backends/backend.ts';
+import type { Directory } from '../backends/directory.ts';
+import type { UserRecord } from '../backends/record.ts';
+import type { Claim, Ledger } from '../quota/ledger.ts';
+import { type Quota, quotaOf } from '../quota/limits.ts';
+import type { Resources } from '../quota/resources.ts';
+
+/** How long claims are believed when no backend tells of a change, in ms. */
+const believedFor = 5000;
+
+export class Payers {
+  readonly #directory: Directory;
+  readonly #ledger: Ledger;
+  readonly #resources: Resources;
+  #version = Number.NaN;
+  #readAt = Number.NEGATIVE_INFINITY;
+  #reading: Promise<void> | undefined;
+
+  constructor(directory: Directory, ledger: Ledger, resources: Resources) {
+    this.#directory = directory;
+    this.#ledger = ledger;
+    this.#resources = resources;
+  }
+
+  /** Makes sure that the ledger knows who claims what, as of now or a moment ago. */
+  async refresh(): Promise<void> {
+    const stale = this.#version !== this.#directory.version() || performance.now() - this.#readAt > believedFor;
+    if (!stale && this.#reading === undefined) return;
+    this.#reading ??= this.#read().finally(() => {
+      this.#reading = undefined;
+    });
+    await this.#reading;
+  }
+
+  /** A user's limits in real amounts. */
+  async quota(user: string): Promise<Quota> {
+    const name = parseUserName(user);
+    if (name === null) throw new TypeError(`${user} is no user name`);
+    return quotaOf(user, await this.#directory.record(name), this.#resources);
+  }
+
+  async #read(): Promise<void> {
+    const version = this.#directory.version();
+    const records = await this.#directory.records();
+    this.#ledger.setClaims([...records].flatMap(([user, record]) => claimOf(user, record)));
+    this.#ledger.reloadOwners();
+    this.#version = version;
+    this.#readAt = performance.now();
+  }
+}
+
+/** What a user's record lays claim to. Administrators pay only for what is recorded as theirs: their ranges would cover everybody's. */
+export function claimOf(user: string, { cluster }: UserRecord): Claim[] {
+  if (cluster.admin) return [];
+  const pools = Object.entries(cluster.pools).flatMap(([pool, granted]) => (granted ? [pool] : []));
+  return [{ user, vmid: cluster.vmid, pools: new Set(pools) }];
+}

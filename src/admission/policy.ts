@@ -1,0 +1,154 @@
+/** What a policy is: the row of the table that admits a PVE method, and finding the row for a call. */
+
+import type { Fault } from '../errors.ts';
+import type { Call, Method, Params } from '../pve/call.ts';
+import type { Config, GuestType, Instance } from '../pve/instance.ts';
+
+/** What is wrong with a parameter's value, or null when nothing is. */
+export type ValueCheck = (value: string) => string | null;
+
+/** The parameters that a lifted call may carry; `net[n]` stands for `net0`, `net1`, ... */
+export type ParameterTable = Readonly<Record<string, ValueCheck>>;
+
+interface Row {
+  readonly method: Method;
+  /** `/nodes/{node}/qemu/{vmid}/config`; a last part `{*}` takes everything that follows. */
+  readonly path: string;
+}
+
+/** A call that goes with the caller's own credentials and takes nothing. */
+export interface OwnPolicy extends Row {
+  readonly kind: 'read' | 'power';
+  /** Parameters with a reason for which this server refuses them although PVE might take them. */
+  readonly refused?: Readonly<Record<string, string>>;
+  /** Its answer concerns one guest's state, which the guest's creator may read while it is being made. */
+  readonly ofGuest?: boolean;
+  /** Its answer concerns one task, which the user for whom we started it may read. */
+  readonly ofTask?: boolean;
+}
+
+/** What a change of an instance needs to be judged. */
+export interface Change {
+  readonly before: Instance;
+  readonly params: Config;
+}
+
+/** A call that takes or gives back resources: judged, charged, and for tenants forwarded with the privileged token. */
+export interface ChangePolicy extends Row {
+  readonly kind: 'create' | 'change' | 'destroy';
+  readonly type: GuestType;
+  readonly params: ParameterTable;
+  /** PVE accepts `digest`, so that the change applies to the configuration it was judged on or not at all. */
+  readonly takesDigest: boolean;
+  /** Storages whose list for the guest must be read anew before the change can be judged. */
+  storages(change: Change): readonly string[];
+  /** Volumes that nobody owns (isos, templates) and that must be on offer. */
+  media(
+    params: Config,
+  ): readonly { readonly field: string; readonly volid: string; readonly content: 'iso' | 'vztmpl' }[];
+  /** Why a tenant may not do this to this instance, whatever the quota. */
+  objections(change: Change): readonly Fault[];
+  project(change: Change): Instance;
+  /** The parameters as they go to PVE; absent: as they came. */
+  forward?(change: Change): Params;
+}
+
+export type Policy = OwnPolicy | ChangePolicy;
+
+/** A call that has found its row, with the values of the row's braces. */
+export interface Resolved {
+  readonly policy: Policy;
+  readonly node: string | undefined;
+  readonly vmid: number | undefined;
+  readonly upid: string | undefined;
+}
+
+interface Compiled {
+  readonly policy: Policy;
+  readonly parts: readonly string[];
+}
+
+/** A part in braces takes only what PVE would understand as such a thing and nothing else. */
+const braces: Readonly<Record<string, RegExp>> = {
+  '{node}': /^(?!localhost$)[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?$/i,
+  '{vmid}': /^[1-9][0-9]{2,8}$/,
+  '{upid}': /^UPID:[^\s/]+:$/,
+};
+
+/** Makes the function that finds the row for a call; undefined when no row admits it. */
+export function policyTable(
+  rows: readonly Policy[],
+): (call: Pick<Call, 'method' | 'segments'>) => Resolved | undefined {
+  const byMethod = Map.groupBy(
+    rows.map((policy): Compiled => ({ policy, parts: policy.path.split('/').filter((part) => part !== '') })),
+    ({ policy }) => policy.method,
+  );
+  return (call) => {
+    const found = byMethod.get(call.method)?.find(({ parts }) => matches(parts, call.segments));
+    if (found === undefined) return undefined;
+    const value = (brace: string) => call.segments[found.parts.indexOf(brace)];
+    const vmid = value('{vmid}');
+    return {
+      policy: found.policy,
+      node: value('{node}'),
+      vmid: vmid === undefined ? undefined : Number(vmid),
+      upid: value('{upid}'),
+    };
+  };
+}
+
+function matches(parts: readonly string[], segments: readonly string[]): boolean {
+  const rest = parts.at(-1) === '{*}';
+  if (rest ? segments.length < parts.length - 1 : segments.length !== parts.length) return false;
+  return parts.every(
+    (part, index) => part === '{*}' || part === segments[index] || braces[part]?.test(segments[index] ?? '') === true,
+  );
+}
+
+/** Parameters that PVE keeps for root, or that reach beyond the tenant: refused with this reason on lifted calls. */
+const beyondTenants: Readonly<Record<string, string>> = {
+  args: 'raw QEMU arguments are for root alone',
+  hookscript: 'scripts on the host are for root alone',
+  lock: 'locks belong to PVE',
+  skiplock: 'locks belong to PVE',
+  'ha-managed': 'high availability is set up by administrators',
+  startup: 'the start order of the host is set up by administrators',
+  affinity: 'pinning host CPUs is for root alone',
+  arch: 'another architecture is for root alone',
+  hugepages: 'huge pages of the host are for root alone',
+  keephugepages: 'huge pages of the host are for root alone',
+  ivshmem: 'shared memory with the host is for root alone',
+  unprivileged: 'containers made here are unprivileged',
+  cicustom: 'snippets on the host are not yours',
+  'hostpci[n]': 'raw devices are passed through on their own route',
+  'usb[n]': 'devices of the host are not passed through here',
+  'parallel[n]': 'devices of the host are for root alone',
+  'virtiofs[n]': 'a shared host directory has no limit',
+  'dev[n]': 'devices of the host are for root alone',
+};
+
+/** What a table says of a parameter, by its name or else by its family's. */
+function entryFor<T>(table: Readonly<Record<string, T>>, name: string): T | undefined {
+  const key = Object.hasOwn(table, name) ? name : name.replace(/\d{1,3}$/, '[n]');
+  return Object.hasOwn(table, key) ? table[key] : undefined;
+}
+
+/** Every parameter that the row does not name, or whose value it does not take. */
+export function parameterFaults(table: ParameterTable, params: Params): Fault[] {
+  const faults: Fault[] = [];
+  for (const [field, value] of Object.entries(params)) {
+    const check = entryFor(table, field);
+    const reason = entryFor(beyondTenants, field);
+    if (check === undefined)
+      faults.push({
+        field,
+        problem: reason === undefined ? 'this call does not take it here' : `not allowed: ${reason}`,
+      });
+    else if (typeof value !== 'string') faults.push({ field, problem: 'give it once' });
+    else {
+      const problem = check(value);
+      if (problem !== null) faults.push({ field, problem });
+    }
+  }
+  return faults;
+}

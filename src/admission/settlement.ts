@@ -1,0 +1,233 @@
+/**
+ * Closes reservations: once PVE has answered or its task has ended, the instance is looked at again and what it shows
+ * replaces the charge. A lost answer stays charged until PVE cannot act on it any more. Nothing here depends on the
+ * caller still being there.
+ */
+
+import { setTimeout } from 'node:timers/promises';
+import type { Logger } from 'pino';
+import { type Answer, call, succeeded, type Upstream } from '../pve/call.ts';
+import { parseUpid, type TaskStatus, taskSucceeded } from '../pve/task.ts';
+import type { Ledger, Reservation } from '../quota/ledger.ts';
+import type { Inventory, Look } from './inventory.ts';
+
+/** How a forwarded call ended, as far as we know. */
+export type Ending =
+  /** PVE did nothing: refused before looking, or never reached. */
+  | { readonly kind: 'nothing'; readonly outcome: string }
+  /** PVE answered, for better or worse: what it did shows in the instance. */
+  | { readonly kind: 'answered'; readonly outcome: string }
+  | { readonly kind: 'task'; readonly upid: string }
+  /** PVE may have acted, and may still. */
+  | { readonly kind: 'lost'; readonly outcome: string };
+
+export interface SettlementOptions {
+  readonly upstream: Upstream;
+  readonly ledger: Ledger;
+  readonly inventory: Inventory;
+  readonly log: Logger;
+  /** Seconds for which PVE may go on with a call whose answer was lost. */
+  readonly hold: number;
+}
+
+/** How often a task is asked about: at first often, then less. */
+const pollFrom = 50;
+const pollTo = 1000;
+
+/** When an instance is looked at again after a lost answer was closed, in seconds. */
+const afterwards = [120, 600];
+
+export class Settlement {
+  readonly #options: SettlementOptions;
+  readonly #running = new Set<Promise<unknown>>();
+  readonly #stop = new AbortController();
+
+  constructor(options: SettlementOptions) {
+    this.#options = options;
+  }
+
+  /** Takes up what was left open when the process last ended: tasks are followed, all else counts as a lost answer. */
+  resume(): void {
+    for (const reservation of this.#options.ledger.reservations()) {
+      const { upid } = reservation;
+      void this.follow(
+        reservation,
+        upid === undefined ? { kind: 'lost', outcome: 'found open at start' } : { kind: 'task', upid },
+      );
+    }
+  }
+
+  /** Sees a reservation to its end; resolves when it is settled, with the task's last status when there was one, or when stopped. */
+  follow(reservation: Reservation, ending: Ending): Promise<TaskStatus | undefined> {
+    const work = this.#follow(reservation, ending).catch((error) => {
+      if (!this.#stop.signal.aborted)
+        this.#options.log.error(
+          { err: error, reservation: reservation.id },
+          'a reservation could not be settled; it stays open',
+        );
+      return undefined;
+    });
+    this.#running.add(work);
+    void work.finally(() => this.#running.delete(work));
+    return work;
+  }
+
+  /** How many reservations are being followed. */
+  get open(): number {
+    return this.#running.size;
+  }
+
+  /** Waits for what is under way, at most so long; what is left stays in the ledger for the next start. */
+  async close(withinMs: number): Promise<void> {
+    await Promise.race([Promise.allSettled(this.#running), wait(withinMs, this.#stop.signal)]);
+    this.#stop.abort();
+    await Promise.allSettled(this.#running);
+  }
+
+  async #follow(reservation: Reservation, ending: Ending): Promise<TaskStatus | undefined> {
+    switch (ending.kind) {
+      case 'nothing':
+        this.#options.ledger.release(reservation.id, ending.outcome);
+        return undefined;
+      case 'answered':
+        await this.#settle(reservation, ending.outcome);
+        return undefined;
+      case 'task': {
+        const task = await this.#taskEnd(ending.upid);
+        await this.#settle(reservation, task?.exitstatus ?? 'the task is not known any more');
+        return task;
+      }
+      case 'lost':
+        await this.#waitUntilOver(reservation);
+        await this.#settle(reservation, ending.outcome);
+        void this.#lookAgain(reservation);
+        return undefined;
+    }
+  }
+
+  /** Looks at every instance of a reservation, from after its end, and closes it with that. Goes on until PVE can be asked. */
+  async #settle(reservation: Reservation, outcome: string): Promise<void> {
+    const { ledger } = this.#options;
+    await this.#insist(async () => {
+      const looks = await this.#look(reservation);
+      const stamp = Math.min(...looks.map((look) => look.stamp));
+      return ledger.settle(
+        reservation.id,
+        looks.map(({ sighting }) => sighting),
+        stamp,
+        outcome,
+      );
+    });
+  }
+
+  #look({ aims }: Reservation): Promise<Look[]> {
+    const { inventory, ledger } = this.#options;
+    return Promise.all(
+      aims.map(({ vmid, node }) => inventory.look({ vmid, node, type: ledger.account(vmid)?.type ?? 'qemu' }, 'all')),
+    );
+  }
+
+  /** The last status of a task once it has stopped; undefined when PVE does not know it (any more). */
+  async #taskEnd(upid: string): Promise<TaskStatus | undefined> {
+    const node = parseUpid(upid)?.node ?? '';
+    let pause = pollFrom;
+    for (;;) {
+      const answer = await this.#ask('/nodes/{}/tasks/{}/status', [node, upid]);
+      const status = answer.data as TaskStatus | null;
+      if (succeeded(answer) && status?.status === 'stopped') return status;
+      // PVE answers 400 or 500 for a UPID that it has no log of.
+      if (!succeeded(answer) && answer.status < 595 && answer.status !== 401 && answer.status !== 403) return undefined;
+      await wait(pause, this.#stop.signal);
+      pause = Math.min(pollTo, pause * 1.5);
+    }
+  }
+
+  /**
+   * Waits until PVE cannot act on a call any more whose answer was lost: its configuration has changed from what the call
+   * was computed on and stays as it is, or the longest time that PVE takes has passed and no task of the guest runs.
+   */
+  async #waitUntilOver(reservation: Reservation): Promise<void> {
+    const from = performance.now();
+    let last: string | undefined;
+    for (let pause = 250; ; pause = Math.min(pause * 1.5, 2000)) {
+      await wait(Math.min(pause, this.#options.hold * 1000), this.#stop.signal);
+      if (performance.now() - from >= this.#options.hold * 1000) {
+        if (!(await this.#hasRunningTask(reservation))) return;
+      } else if (reservation.digest !== undefined) {
+        const digest = await this.#digest(reservation);
+        if (
+          digest !== undefined &&
+          digest !== reservation.digest &&
+          digest === last &&
+          !(await this.#hasRunningTask(reservation))
+        )
+          return;
+        last = digest;
+      }
+    }
+  }
+
+  async #digest(reservation: Reservation): Promise<string | undefined> {
+    const [look] = await this.#insist(() => this.#look(reservation));
+    return look?.instance?.digest;
+  }
+
+  async #hasRunningTask({ aims }: Reservation): Promise<boolean> {
+    for (const { vmid, node } of aims) {
+      const answer = await this.#ask('/nodes/{}/tasks', [node], { vmid: String(vmid), source: 'active' });
+      if (!succeeded(answer) || !Array.isArray(answer.data)) return true;
+      if (answer.data.length > 0) return true;
+    }
+    return false;
+  }
+
+  async #lookAgain({ aims }: Reservation): Promise<void> {
+    for (const seconds of afterwards) {
+      await wait(seconds * 1000, this.#stop.signal).catch(() => {});
+      if (this.#stop.signal.aborted) return;
+      for (const { vmid } of aims) this.#options.inventory.stale.add(vmid);
+    }
+  }
+
+  #ask(
+    path: string,
+    values: readonly (string | number)[],
+    params: Readonly<Record<string, string>> = {},
+  ): Promise<Answer> {
+    return this.#insist(() => this.#options.upstream.send(call('GET', path, values, params), { kind: 'service' }));
+  }
+
+  /** Does it until it succeeds (and gives no false); PVE being away only takes time. */
+  async #insist<T>(work: () => Promise<T>): Promise<T> {
+    for (let pause = 100; ; pause = Math.min(pause * 2, 5000)) {
+      try {
+        const outcome = await work();
+        if (outcome !== false) return outcome;
+      } catch (error) {
+        if (this.#stop.signal.aborted) throw error;
+        this.#options.log.warn({ err: error }, 'PVE could not be asked about a change under way; trying again');
+      }
+      await wait(pause, this.#stop.signal);
+    }
+  }
+}
+
+/** How PVE's answer to a forwarded change is to be understood. */
+export function endingOf(answer: Answer): Ending {
+  const outcome = `${answer.status} ${answer.reason}`.trim();
+  const upid = succeeded(answer) ? parseUpid(answer.data)?.upid : undefined;
+  if (upid !== undefined) return { kind: 'task', upid };
+  if (answer.status === 401 || answer.status === 501) return { kind: 'nothing', outcome };
+  // PVE's own hops failed on the way: it may still be at work.
+  if (answer.status >= 595) return { kind: 'lost', outcome };
+  return { kind: 'answered', outcome };
+}
+
+/** Whether a task that has ended did what it was asked. */
+export function didSucceed(task: TaskStatus | undefined): boolean {
+  return task?.exitstatus !== undefined && taskSucceeded(task.exitstatus);
+}
+
+function wait(ms: number, signal: AbortSignal): Promise<void> {
+  return setTimeout(ms, undefined, { signal });
+}

@@ -1,0 +1,103 @@
+/** What a backend can do: the interface for those who write their own. */
+
+/** `id@realm`; the realm is what follows the last `@`. */
+export interface UserName {
+  readonly id: string;
+  readonly realm: string;
+}
+
+/** A user's name as PVE writes it. */
+export type UserId = `${string}@${string}`;
+
+export interface GroupName {
+  readonly id: string;
+  readonly realm?: string;
+}
+
+/** The top-level keys of a user's data that a backend may supply. */
+export type RecordKey = 'dn' | 'attributes' | 'resources' | 'cluster' | 'templates';
+
+/** What a backend knows of a user or a group; only its declared keys are used. */
+export type BackendData = Readonly<Partial<Record<RecordKey, unknown>>>;
+
+/** A cookie that a backend wants to keep at the browser for the session. */
+export interface BackendCookie {
+  readonly name: string;
+  readonly value: string;
+  readonly expiresMSFromNow: number;
+}
+
+/** The outcome of a change or a sign-in; `status` in HTTP's numbers, `message` for the user. */
+export interface BackendResult {
+  readonly ok: boolean;
+  readonly status: number;
+  readonly message: string;
+  readonly cookies?: readonly BackendCookie[];
+  /** The name of the user as the backend writes it, where that may differ from what was typed. */
+  readonly username?: string;
+}
+
+/** Who asks: the caller's name and the cookies of their session, by name. */
+export interface Requester {
+  readonly username?: string;
+  readonly cookies: Readonly<Record<string, string>>;
+}
+
+/**
+ * One source of users. A method that a backend does not have is simply absent: a read is then "nothing",
+ * a write is refused with a clear message. Methods may be asynchronous. Errors thrown are logged and answered as 502.
+ */
+export interface Backend {
+  /** The keys this backend supplies; anything else in its data is dropped. `resources`, `cluster` and `templates` need the configuration's consent unless the backend is `localdb`. */
+  readonly keys: readonly RecordKey[];
+  /** Grows whenever data may have changed, also by other processes; absent when the backend cannot tell. */
+  version?(): number;
+  openSession?(user: UserName, password: string): Promise<BackendResult> | BackendResult;
+  closeSession?(requester: Requester): Promise<BackendResult> | BackendResult;
+  getUser?(user: UserName, requester: Requester): Promise<BackendData | null> | BackendData | null;
+  getAllUsers?(
+    requester: Requester,
+  ): Promise<Readonly<Record<string, BackendData>> | null> | Readonly<Record<string, BackendData>> | null;
+  addUser?(
+    user: UserName,
+    attributes: Readonly<Record<string, unknown>>,
+    requester: Requester,
+  ): Promise<BackendResult> | BackendResult;
+  setUser?(
+    user: UserName,
+    attributes: Readonly<Record<string, unknown>>,
+    requester: Requester,
+  ): Promise<BackendResult> | BackendResult;
+  delUser?(user: UserName, requester: Requester): Promise<BackendResult> | BackendResult;
+  getGroup?(group: GroupName, requester: Requester): Promise<BackendData | null> | BackendData | null;
+  getAllGroups?(
+    requester: Requester,
+  ): Promise<Readonly<Record<string, BackendData>> | null> | Readonly<Record<string, BackendData>> | null;
+  addGroup?(
+    group: GroupName,
+    attributes: Readonly<Record<string, unknown>>,
+    requester: Requester,
+  ): Promise<BackendResult> | BackendResult;
+  setGroup?(
+    group: GroupName,
+    attributes: Readonly<Record<string, unknown>>,
+    requester: Requester,
+  ): Promise<BackendResult> | BackendResult;
+  delGroup?(group: GroupName, requester: Requester): Promise<BackendResult> | BackendResult;
+  addUserToGroup?(user: UserName, group: GroupName, requester: Requester): Promise<BackendResult> | BackendResult;
+  delUserFromGroup?(user: UserName, group: GroupName, requester: Requester): Promise<BackendResult> | BackendResult;
+  close?(): Promise<void> | void;
+}
+
+/** Splits `id@realm` at the last `@`; null when either part is missing or a character is not allowed in PVE. */
+export function parseUserName(text: string): UserName | null {
+  const at = text.lastIndexOf('@');
+  const id = text.slice(0, at);
+  const realm = text.slice(at + 1);
+  if (at < 1 || text.length > 64 || !/^[A-Za-z][A-Za-z0-9.\-_]+$/.test(realm) || /[\s:/\p{Cc}]/u.test(id)) return null;
+  return { id, realm };
+}
+
+export function formatUserName({ id, realm }: UserName): UserId {
+  return `${id}@${realm}`;
+}

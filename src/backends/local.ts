@@ -1,0 +1,189 @@
+/** The `localdb` backend: limits, grants and templates of users and groups, kept in our own database. */
+
+import { existsSync } from 'node:fs';
+import type { Statement } from 'better-sqlite3';
+import { z } from 'zod';
+import type { Resources } from '../quota/resources.ts';
+import { fits } from '../schema.ts';
+import type { Database } from '../store/database.ts';
+import type { Backend, BackendData, BackendResult, GroupName, RecordKey, UserName } from './backend.ts';
+import { formatUserName } from './backend.ts';
+import { readLocalFile } from './local-file.ts';
+import { normaliseRecord, type RecordPatch } from './normalise.ts';
+
+/** The configuration of a `localdb` backend. */
+export const localSettings = z.strictObject({
+  dbfile: z
+    .string()
+    .regex(/\.json$/, {
+      error: 'expected the path of a localdb.json, which is imported once; the database itself is named by "database"',
+    })
+    .exactOptional()
+    .describe('A localdb.json of an earlier server: imported on first start, and left as it is.'),
+});
+
+export type LocalSettings = z.output<typeof localSettings>;
+
+type Kind = 'user' | 'group';
+type Attributes = Readonly<Record<string, unknown>>;
+
+const done: BackendResult = { ok: true, status: 200, message: '' };
+
+/**
+ * Records of users and groups in the database that the whole server shares. What is written has been checked, and is
+ * in today's form; a change made by another process is seen at once. Who may ask is for the directory to decide.
+ */
+export class LocalBackend implements Backend {
+  readonly keys: readonly RecordKey[] = ['resources', 'cluster', 'templates'];
+  readonly #database: Database;
+  readonly #resources: Resources;
+  readonly #one: Statement<[Kind, string], string>;
+  readonly #all: Statement<[Kind], { name: string; record: string }>;
+  readonly #put: Statement<[Kind, string, string]>;
+  readonly #delete: Statement<[Kind, string]>;
+  #version = 0;
+  #dataVersion: unknown;
+
+  constructor(database: Database, resources: Resources) {
+    this.#database = database;
+    this.#resources = resources;
+    this.#one = database
+      .prepare<[Kind, string], string>('SELECT record FROM local_records WHERE kind = ? AND name = ?')
+      .pluck();
+    this.#all = database.prepare('SELECT name, record FROM local_records WHERE kind = ? ORDER BY name');
+    this.#put = database.prepare(
+      'INSERT INTO local_records (kind, name, record) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET record = excluded.record',
+    );
+    this.#delete = database.prepare('DELETE FROM local_records WHERE kind = ? AND name = ?');
+  }
+
+  /** SQLite tells of commits by other connections only, so our own are counted beside it. */
+  version(): number {
+    const now = this.#database.pragma('data_version', { simple: true });
+    if (now !== this.#dataVersion) this.#version += 1;
+    this.#dataVersion = now;
+    return this.#version;
+  }
+
+  getUser(user: UserName): BackendData | null {
+    return this.#read('user', formatUserName(user));
+  }
+
+  getAllUsers(): Readonly<Record<string, BackendData>> {
+    return Object.fromEntries(this.#readAll('user'));
+  }
+
+  addUser(user: UserName, attributes: Attributes): BackendResult {
+    return this.#add('user', formatUserName(user), attributes);
+  }
+
+  setUser(user: UserName, attributes: Attributes): BackendResult {
+    return this.#set('user', formatUserName(user), attributes);
+  }
+
+  delUser(user: UserName): BackendResult {
+    return this.#remove('user', formatUserName(user));
+  }
+
+  getGroup(group: GroupName): BackendData | null {
+    return this.#read('group', formatGroupName(group));
+  }
+
+  getAllGroups(): Readonly<Record<string, BackendData>> {
+    return Object.fromEntries(this.#readAll('group'));
+  }
+
+  addGroup(group: GroupName, attributes: Attributes): BackendResult {
+    return this.#add('group', formatGroupName(group), attributes);
+  }
+
+  setGroup(group: GroupName, attributes: Attributes): BackendResult {
+    return this.#set('group', formatGroupName(group), attributes);
+  }
+
+  delGroup(group: GroupName): BackendResult {
+    return this.#remove('group', formatGroupName(group));
+  }
+
+  /** All users as they are stored, by name. */
+  users(): ReadonlyMap<string, RecordPatch> {
+    return new Map(this.#readAll('user'));
+  }
+
+  /** Stores these users, replacing what was there under their names: all of them or, on an error, none. */
+  store(users: ReadonlyMap<string, RecordPatch>): void {
+    this.#database
+      .transaction(() => {
+        for (const [name, record] of users) this.#put.run('user', name, JSON.stringify(record));
+      })
+      .immediate();
+    this.#version += 1;
+  }
+
+  /**
+   * Takes over a file once, when nothing was ever stored or imported here; returns how many users came with it, or
+   * null when there was nothing to do. Throws FaultsError, storing nothing, when the file has faults.
+   */
+  importOnce(file: string, at: Date): number | null {
+    const filled = this.#database
+      .prepare('SELECT EXISTS (SELECT 1 FROM local_records) OR EXISTS (SELECT 1 FROM local_imports)')
+      .pluck();
+    if (filled.get() === 1 || !existsSync(file)) return null;
+    const users = readLocalFile(file, this.#resources);
+    this.#database
+      .transaction(() => {
+        this.store(users);
+        this.#database
+          .prepare('INSERT INTO local_imports (file, users, at) VALUES (?, ?, ?)')
+          .run(file, users.size, at.getTime());
+      })
+      .immediate();
+    return users.size;
+  }
+
+  #read(kind: Kind, name: string): RecordPatch | null {
+    const record = this.#one.get(kind, name);
+    return record === undefined ? null : JSON.parse(record);
+  }
+
+  #readAll(kind: Kind): (readonly [string, RecordPatch])[] {
+    return this.#all.all(kind).map(({ name, record }) => [name, JSON.parse(record)]);
+  }
+
+  #add(kind: Kind, name: string, attributes: Attributes): BackendResult {
+    if (this.#read(kind, name) !== null) return { ok: false, status: 409, message: `${kind} ${name} is there already` };
+    return this.#write(kind, name, attributes);
+  }
+
+  /** The record as a whole is replaced; attributes that belong to other backends (a password) change nothing here. */
+  #set(kind: Kind, name: string, attributes: Attributes): BackendResult {
+    return this.keys.some((key) => Object.hasOwn(attributes, key)) ? this.#write(kind, name, attributes) : done;
+  }
+
+  #write(kind: Kind, name: string, attributes: Attributes): BackendResult {
+    const own = Object.fromEntries(
+      Object.entries(attributes).filter(([key]) => (this.keys as readonly string[]).includes(key)),
+    );
+    const checked = normaliseRecord(own, this.#resources);
+    if (!fits(checked)) {
+      return {
+        ok: false,
+        status: 400,
+        message: checked.faults.map(({ field, problem }) => `${field}: ${problem}`).join('; '),
+      };
+    }
+    this.#put.run(kind, name, JSON.stringify(checked.value));
+    this.#version += 1;
+    return done;
+  }
+
+  #remove(kind: Kind, name: string): BackendResult {
+    const { changes } = this.#delete.run(kind, name);
+    this.#version += 1;
+    return changes > 0 ? done : { ok: false, status: 404, message: `${kind} ${name} does not exist` };
+  }
+}
+
+function formatGroupName({ id, realm }: GroupName): string {
+  return realm === undefined ? id : `${id}@${realm}`;
+}

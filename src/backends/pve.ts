@@ -1,0 +1,173 @@
+/** The backend `pve`: PVE's own users, groups and passwords. */
+
+import type { BaseLogger } from 'pino';
+import { UpstreamBrokenError } from '../errors.ts';
+import { type Answer, type Call, call, describeCall, succeeded, type Upstream } from '../pve/call.ts';
+import {
+  type Backend,
+  type BackendData,
+  type BackendResult,
+  formatUserName,
+  parseUserName,
+  type UserName,
+} from './backend.ts';
+
+/** PVE accepts a ticket for two hours. */
+const sessionLength = 7_200_000;
+
+/** Users as PVE shows them to the configured token; sign-in and passwords with the user's own credentials. */
+export function createPveBackend(upstream: Upstream, { log }: { readonly log: Pick<BaseLogger, 'warn'> }): Backend {
+  let warned = false;
+
+  /** What the token may read; null when there is no such thing, or the token has no right to see it. */
+  async function read(question: Call): Promise<unknown> {
+    const answer = await upstream.send(question, { kind: 'service' });
+    if (succeeded(answer)) return answer.data;
+    if (answer.status === 403) {
+      if (!warned)
+        log.warn(
+          { call: describeCall(question), reason: answer.reason },
+          'the API token may not read users and groups of PVE: their names and memberships stay empty',
+        );
+      warned = true;
+      return null;
+    }
+    if (answer.status === 400 || /no such (user|group)|does not exist/.test(answer.reason)) return null;
+    throw unexpected(question, answer);
+  }
+
+  return {
+    keys: ['attributes'],
+
+    async openSession(user, password): Promise<BackendResult> {
+      const question = call('POST', '/access/ticket', [], { username: formatUserName(user), password });
+      const answer = await upstream.send(question, { kind: 'none' });
+      if (answer.status >= 500) throw unexpected(question, answer);
+      return succeeded(answer)
+        ? sessionOf(question, answer)
+        : refusal(401, 'Authentication failed: the user name or the password is wrong, or the user is disabled');
+    },
+
+    async getUser(user) {
+      const data = await read(call('GET', '/access/users/{}', [formatUserName(user)]));
+      return isObject(data) ? userData(user, data) : null;
+    },
+
+    async getAllUsers() {
+      const rows = rowsOf(await read(call('GET', '/access/users', [], { full: '1' })));
+      return rows === null
+        ? null
+        : Object.fromEntries(
+            rows.flatMap((row) => {
+              const user = parseUserName(text(row.userid));
+              return user === null ? [] : [[formatUserName(user), userData(user, row)]];
+            }),
+          );
+    },
+
+    async getGroup({ id }) {
+      const data = await read(call('GET', '/access/groups/{}', [id]));
+      return isObject(data) ? groupData(id, names(data.members)) : null;
+    },
+
+    async getAllGroups() {
+      const rows = rowsOf(await read(call('GET', '/access/groups')));
+      return rows === null
+        ? null
+        : Object.fromEntries(rows.map((row) => [text(row.groupid), groupData(text(row.groupid), names(row.users))]));
+    },
+
+    async setUser(user, attributes, requester): Promise<BackendResult> {
+      const { userpassword: password, oldpassword: old, ...others } = attributes;
+      const [other] = Object.keys(others);
+      if (other !== undefined) return refusal(501, `Users of PVE are changed in PVE itself; '${other}' was not stored`);
+      if (typeof password !== 'string') return refusal(400, 'userpassword: the new password is missing');
+      if (typeof old !== 'string')
+        return refusal(
+          501,
+          'PVE asks for the current password to set a new one, and this form does not send it. Change the password in the PVE interface.',
+        );
+      const ticket = requester.cookies.PVEAuthCookie;
+      const csrf = requester.cookies.CSRFPreventionToken;
+      if (ticket === undefined || csrf === undefined) return refusal(401, 'Sign in to change the password');
+      const change = (params: Readonly<Record<string, string>>): Promise<Answer> =>
+        upstream.send(call('PUT', '/access/password', [], { userid: formatUserName(user), password, ...params }), {
+          kind: 'ticket',
+          ticket,
+          csrf,
+        });
+      const answer = await change({ 'confirmation-password': old });
+      // PVE 7 knows no such parameter, and refuses the call for it before it does anything.
+      const unknown = /not defined in schema/.test(answer.errors?.['confirmation-password'] ?? '');
+      return resultOf(unknown ? await change({}) : answer);
+    },
+  };
+}
+
+function sessionOf(question: Call, answer: Answer): BackendResult {
+  const { NeedTFA, ticket, CSRFPreventionToken: csrf, username } = isObject(answer.data) ? answer.data : {};
+  if (NeedTFA)
+    return refusal(
+      401,
+      'This user has a second factor, which this sign-in cannot ask for. Sign in to PVE itself, or use an API token.',
+    );
+  if (typeof ticket !== 'string' || typeof csrf !== 'string' || typeof username !== 'string')
+    throw unexpected(question, answer);
+  const cookie = (name: string, value: string) => ({ name, value, expiresMSFromNow: sessionLength });
+  return {
+    ok: true,
+    status: 200,
+    message: '',
+    username,
+    cookies: [cookie('PVEAuthCookie', ticket), cookie('CSRFPreventionToken', csrf)],
+  };
+}
+
+function refusal(status: number, message: string): BackendResult {
+  return { ok: false, status, message };
+}
+
+function resultOf(answer: Answer): BackendResult {
+  if (succeeded(answer)) return { ok: true, status: 200, message: '' };
+  const faults = Object.entries(answer.errors ?? {}).map(([field, problem]) => `${field}: ${problem.trim()}`);
+  return refusal(answer.status, [answer.reason, ...faults].join(' '));
+}
+
+function unexpected(question: Call, { status, reason }: Answer): UpstreamBrokenError {
+  return new UpstreamBrokenError(`PVE answered ${status} ${reason} to ${describeCall(question)}`);
+}
+
+function userData({ id }: UserName, row: Readonly<Record<string, unknown>>): BackendData {
+  const sn = text(row.lastname);
+  const cn = [text(row.firstname), sn].filter((part) => part !== '').join(' ');
+  const attributes = {
+    cn: cn === '' ? id : cn,
+    sn,
+    mail: text(row.email),
+    uid: id,
+    memberOf: names(row.groups).map((group) => `cn=${group}`),
+  };
+  return { attributes };
+}
+
+function groupData(id: string, members: readonly string[]): BackendData {
+  return { attributes: { cn: id, member: members.map((member) => `uid=${member}`) } };
+}
+
+/** Names of groups or members, which PVE lists as an array for one and as a comma-separated text for many. */
+function names(value: unknown): readonly string[] {
+  const list: readonly unknown[] = Array.isArray(value) ? value : text(value).split(',');
+  return list.map(text).filter((name) => name !== '');
+}
+
+function text(value: unknown): string {
+  return typeof value === 'string' ? value : '';
+}
+
+function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function rowsOf(value: unknown): readonly Readonly<Record<string, unknown>>[] | null {
+  return Array.isArray(value) ? value.filter(isObject) : null;
+}

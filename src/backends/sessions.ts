@@ -1,0 +1,195 @@
+/** Who a caller is: PVE's word about exactly what the caller shows, remembered for a moment. */
+
+import { createHmac, randomBytes } from 'node:crypto';
+import { NotReadyError, UnauthenticatedError, UpstreamBrokenError } from '../errors.ts';
+import { type Answer, type Call, type Credential, call, type Upstream } from '../pve/call.ts';
+import { Slots } from '../pve/slots.ts';
+import { lifetime, parseApiToken, parseCsrfToken, parseTicket, withinLifetime } from '../pve/ticket.ts';
+import { formatUserName, parseUserName, type UserId } from './backend.ts';
+
+export interface SessionsOptions {
+  /** Monotonic milliseconds. */
+  readonly now?: () => number;
+  /** Milliseconds since 1970. */
+  readonly clock?: () => number;
+  /** Verdicts kept of each kind. */
+  readonly capacity?: number;
+}
+
+/** Milliseconds for which PVE's word about a credential is believed. */
+const believedFor = 5000;
+
+/** Seconds by which our clock may differ from PVE's; what is further off is refused without asking, since PVE takes 3 s to refuse. */
+const clockSlack = 300;
+
+/** Questions to PVE at once, and how many may wait for that. */
+const width = 8;
+const queue = 256;
+
+/** The signed-in users. */
+export class Sessions {
+  readonly #upstream: Upstream;
+  readonly #now: () => number;
+  readonly #clock: () => number;
+  readonly #users: Verdicts<UserId | null>;
+  readonly #csrf: Verdicts<boolean>;
+  /** Made-up credentials keep PVE busy for seconds each; they must not stand in the way of those it knows. */
+  readonly #strangers = new Slots(width, queue);
+  readonly #familiar = new Slots(width, queue);
+
+  constructor(
+    upstream: Upstream,
+    { now = () => performance.now(), clock = Date.now, capacity = 10_000 }: SessionsOptions = {},
+  ) {
+    this.#upstream = upstream;
+    this.#now = now;
+    this.#clock = clock;
+    this.#users = new Verdicts(capacity, now);
+    this.#csrf = new Verdicts(capacity, now);
+  }
+
+  /**
+   * The user whom PVE takes the holder of this credential for, asked at most 5 s ago.
+   * Throws UnauthenticatedError when PVE refuses it, and the upstream's errors when PVE cannot be asked.
+   */
+  async identify(credential: Credential): Promise<UserId> {
+    const named = this.#namedIn(credential);
+    if (named === null) throw new UnauthenticatedError('Sign in: the ticket or API token is malformed or has expired');
+    const user = await this.#users.about(keyOf(credential), async (before) => {
+      const asked = this.#now();
+      const answer = await this.#ask(
+        before ? this.#familiar : this.#strangers,
+        call('GET', '/version'),
+        withoutCsrf(credential),
+      );
+      if (answer.status === 200) return { value: named, until: asked + believedFor };
+      if (answer.status === 401) return { value: null, until: this.#now() + believedFor };
+      throw unexpected(answer);
+    });
+    if (user === null)
+      throw new UnauthenticatedError('Sign in: PVE does not accept the ticket or API token, or the user is disabled');
+    return user;
+  }
+
+  /**
+   * Whether PVE accepts this CSRF token from the holder of this ticket, asked once for each pair during the token's life.
+   * A token that PVE does not accept, or that no header can carry, gives UnauthenticatedError.
+   */
+  async verifyCsrf(ticket: string, csrf: string): Promise<void> {
+    const user = parseTicket(ticket)?.user;
+    const madeAt = parseCsrfToken(csrf);
+    const now = this.#clock() / 1000;
+    const plausible = user !== undefined && madeAt !== null && withinLifetime(madeAt, now, clockSlack);
+    if (
+      !plausible ||
+      !(await this.#csrf.about(`${user}\n${csrf}`, () => this.#askAboutCsrf(ticket, csrf, madeAt - now)))
+    ) {
+      throw new UnauthenticatedError('Permission denied - invalid csrf token');
+    }
+  }
+
+  /** Forgets what PVE said about a credential; it can be used again as long as PVE accepts it. */
+  forget(credential: Credential): void {
+    this.#users.forget(keyOf(credential));
+  }
+
+  /** PVE checks the token before it looks for the method, so a method that does not exist shows whether it is accepted, and does nothing. */
+  async #askAboutCsrf(ticket: string, csrf: string, age: number): Promise<Verdict<boolean>> {
+    const answer = await this.#ask(this.#familiar, call('PUT', '/version'), { kind: 'ticket', ticket, csrf });
+    if (answer.status === 501) return { value: true, until: this.#now() + 1000 * (age + lifetime.seconds) };
+    if (answer.status === 401) return { value: false, until: this.#now() + believedFor };
+    throw unexpected(answer);
+  }
+
+  #namedIn(credential: Credential): UserId | null {
+    if (credential.kind === 'token') return canonical(parseApiToken(credential.token));
+    const ticket = credential.kind === 'ticket' ? parseTicket(credential.ticket) : null;
+    return ticket !== null && withinLifetime(ticket.madeAt, this.#clock() / 1000, clockSlack)
+      ? canonical(ticket.user)
+      : null;
+  }
+
+  #ask(slots: Slots, question: Call, as: Credential): Promise<Answer> {
+    if (slots.full)
+      throw new NotReadyError('Too many callers wait for PVE to confirm who they are; try again in a moment', 2);
+    return slots.run(() => this.#upstream.send(question, as));
+  }
+}
+
+function canonical(text: string | null): UserId | null {
+  const name = text === null ? null : parseUserName(text);
+  return name === null ? null : formatUserName(name);
+}
+
+function keyOf(credential: Credential): string {
+  return `${credential.kind}\n${credential.kind === 'ticket' ? credential.ticket : credential.kind === 'token' ? credential.token : ''}`;
+}
+
+function withoutCsrf(credential: Credential): Credential {
+  return credential.kind === 'ticket' ? { kind: 'ticket', ticket: credential.ticket } : credential;
+}
+
+function unexpected({ status, reason }: Answer): UpstreamBrokenError {
+  return new UpstreamBrokenError(`PVE could not say who the caller is: it answered ${status} ${reason}`.trimEnd());
+}
+
+/** What was found out, and until when (monotonic milliseconds) it is believed. */
+interface Verdict<T> {
+  readonly value: T;
+  readonly until: number;
+}
+
+interface Entry<T> {
+  /** The verdict, or the question on its way. */
+  readonly verdict: Promise<Verdict<T>>;
+  last?: Verdict<T>;
+}
+
+/** Verdicts by a keyed hash of what they are about, so that no secret stays in memory; one question at a time about each. */
+class Verdicts<T> {
+  readonly #entries = new Map<string, Entry<T>>();
+  readonly #key = randomBytes(32);
+  readonly #capacity: number;
+  readonly #now: () => number;
+
+  constructor(capacity: number, now: () => number) {
+    this.#capacity = capacity;
+    this.#now = now;
+  }
+
+  /** The verdict in force, or a new one; `ask` is told what the last one was. */
+  async about(subject: string, ask: (before: T | undefined) => Promise<Verdict<T>>): Promise<T> {
+    const hash = this.#hash(subject);
+    const known = this.#entries.get(hash);
+    if (known !== undefined && (known.last === undefined || this.#now() < known.last.until))
+      return (await known.verdict).value;
+    const entry: Entry<T> = { verdict: ask(known?.last?.value) };
+    this.#keep(hash, entry);
+    try {
+      entry.last = await entry.verdict;
+      return entry.last.value;
+    } catch (error) {
+      if (this.#entries.get(hash) === entry) {
+        this.#entries.delete(hash);
+        if (known !== undefined) this.#entries.set(hash, known);
+      }
+      throw error;
+    }
+  }
+
+  forget(subject: string): void {
+    this.#entries.delete(this.#hash(subject));
+  }
+
+  #keep(hash: string, entry: Entry<T>): void {
+    this.#entries.delete(hash);
+    this.#entries.set(hash, entry);
+    if (this.#entries.size <= this.#capacity) return;
+    const [oldest] = this.#entries.keys();
+    if (oldest !== undefined) this.#entries.delete(oldest);
+  }
+
+  #hash(subject: string): string {
+    return createHmac('sha256', this.#key).update(subject).digest('base64');
+  }
+}

@@ -1,0 +1,9 @@
+/** Every command, in the order of `--help`. */
+
+import type { Command } from './command.ts';
+import { configCommands } from './config.ts';
+import { importCommand } from './import.ts';
+import { ownerCommands } from './owner.ts';
+import { userCommands } from './user.ts';
+
+export const commands: readonly Command[] = [...configCommands, importCommand, ...userCommands, ...ownerCommands];

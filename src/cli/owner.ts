@@ -1,0 +1,93 @@
+/** `owner list`, `owner set`: who pays for which guest. */
+
+import { dirname } from 'node:path';
+import { claimOf } from '../admission/payers.ts';
+import { parseUserName } from '../backends/backend.ts';
+import { Directory } from '../backends/directory.ts';
+import { loadBackends } from '../backends/index.ts';
+import { loadConfig, pveSettings } from '../config.ts';
+import { call, succeeded } from '../pve/call.ts';
+import { type Guest, readResources } from '../pve/listing.ts';
+import { createUpstream } from '../pve/upstream.ts';
+import { Ledger } from '../quota/ledger.ts';
+import { openDatabase } from '../store/database.ts';
+import { type Command, UsageError } from './command.ts';
+import { table } from './table.ts';
+
+export const ownerCommands: readonly Command[] = [
+  {
+    name: 'owner list',
+    usage: '',
+    summary: 'every guest of the cluster with who pays for it, and why',
+    run: async ({ configFile, print }) => {
+      const rows = await withPayers(configFile, async ({ ledger, guests }) =>
+        guests.map(({ vmid, type, node, pool, name }) => {
+          const recorded = ledger.recordedPayers(vmid).length > 0;
+          const payers = ledger.payersOf(vmid);
+          const why =
+            payers.length === 0 ? 'no user claims its vmid or pool' : recorded ? 'recorded' : 'by vmid range or pool';
+          return [String(vmid), type, node, pool ?? '-', name || '-', payers.join(', ') || 'NOBODY', why];
+        }),
+      );
+      for (const line of table([['vmid', 'type', 'node', 'pool', 'name', 'paid for by', 'why'], ...rows])) print(line);
+      return 0;
+    },
+  },
+  {
+    name: 'owner set',
+    usage: 'VMID USER... | VMID none',
+    summary: 'record who pays for a guest; none: whoever claims its vmid or pool',
+    run: async ({ args, configFile, print }) => {
+      const [vmid = '', ...users] = args;
+      if (!/^[1-9]\d{2,8}$/.test(vmid) || users.length === 0)
+        throw new UsageError('Expected: owner set VMID USER... (or none)');
+      const named = users.length === 1 && users[0] === 'none' ? [] : users;
+      const wrong = named.find((user) => parseUserName(user) === null);
+      if (wrong !== undefined) throw new UsageError(`Expected user names such as alice@pve, got ${wrong}.`);
+      await withPayers(configFile, async ({ ledger, guests }) => {
+        if (!guests.some((guest) => guest.vmid === Number(vmid))) throw new UsageError(`There is no guest ${vmid}.`);
+        ledger.assign(Number(vmid), named);
+        print(`${vmid}: paid for by ${ledger.payersOf(Number(vmid)).join(', ') || 'NOBODY'}`);
+      });
+      return 0;
+    },
+  },
+];
+
+/** The ledger with every guest that PVE lists now; the server may be running meanwhile and sees what is recorded. */
+async function withPayers<T>(
+  configFile: string,
+  use: (found: { ledger: Ledger; guests: readonly Guest[] }) => Promise<T>,
+): Promise<T> {
+  const config = loadConfig(configFile);
+  const log = { info: () => {}, warn: (...words: unknown[]) => console.error(...words) };
+  const database = openDatabase(config.database);
+  const upstream = createUpstream(pveSettings(config), { log });
+  try {
+    const backends = await loadBackends(config.backends, dirname(configFile), {
+      log,
+      database,
+      upstream,
+      resources: config.resources,
+    });
+    const directory = new Directory({
+      backends,
+      users: config.handlers.users,
+      pve: config.handlers.instance.pve,
+      defaultuser: config.defaultuser,
+      resources: config.resources,
+      log,
+      now: () => performance.now(),
+    });
+    const answer = await upstream.send(call('GET', '/cluster/resources', [], { type: 'vm' }), { kind: 'service' });
+    if (!succeeded(answer)) throw new UsageError(`PVE does not list its guests: ${answer.status} ${answer.reason}`);
+    const ledger = new Ledger(database);
+    const { guests } = readResources(answer.data);
+    for (const guest of guests) ledger.list(guest, ledger.stamp());
+    ledger.setClaims([...(await directory.records())].flatMap(([user, record]) => claimOf(user, record)));
+    return await use({ ledger, guests });
+  } finally {
+    await upstream.close();
+    database.close();
+  }
+}

@@ -1,0 +1,191 @@
+/** A qemu or lxc guest as PVE holds it: read once from PVE's answers, and from then on plain data. */
+
+import { type PropertyFormat, PropertyStringError, parsePropertyString } from './property-string.ts';
+import { parseSize } from './size.ts';
+
+export type GuestType = 'qemu' | 'lxc';
+
+/** A guest's configuration, key to text, as PVE stores it. */
+export type Config = Readonly<Record<string, string>>;
+
+/** What an instance needs to know of the node that it is on. */
+export interface Host {
+  readonly node: string;
+  /** Logical CPUs; absent when unknown. */
+  readonly cpus?: number;
+  /** PCI function (`0000:41:00.0`) to device name. */
+  readonly devices?: ReadonlyMap<string, string>;
+}
+
+/** One image that a storage holds for an instance. */
+export interface Volume {
+  readonly volid: string;
+  readonly storage: string;
+  /** Virtual size in bytes; 0 where the storage sets no limit (directories and subvolumes without quota). */
+  readonly bytes: number;
+  readonly format: string;
+}
+
+/**
+ * All that PVE holds for one guest. `current` is what it runs with, `next` what it will have once every pending
+ * change was applied; `volumes` is every image that a storage lists under its vmid, in a configuration or not.
+ */
+export interface Instance {
+  readonly type: GuestType;
+  readonly vmid: number;
+  readonly host: Host;
+  readonly current: Config;
+  readonly next: Config;
+  readonly volumes: ReadonlyMap<string, Volume>;
+  /** PVE's digest of the configuration file that `current` and `next` came from. */
+  readonly digest?: string;
+  /** There is no such guest (any more): all that is held are `volumes`. */
+  readonly absent?: true;
+}
+
+/** One row of PVE's `/pending`. */
+export interface PendingRow {
+  readonly key: string;
+  readonly value?: string | number;
+  readonly pending?: string | number;
+  readonly delete?: number;
+}
+
+/** Reads the answer of `GET .../pending`; null when it has not the shape that PVE promises. */
+export function readPending(data: unknown): { current: Config; next: Config; digest: string | undefined } | null {
+  if (!Array.isArray(data)) return null;
+  const current: Record<string, string> = {};
+  const next: Record<string, string> = {};
+  let digest: string | undefined;
+  for (const row of data as PendingRow[]) {
+    if (typeof row?.key !== 'string') return null;
+    if (row.key === 'digest') {
+      digest = String(row.value);
+      continue;
+    }
+    if (row.value !== undefined) current[row.key] = String(row.value);
+    if (row.pending !== undefined) next[row.key] = String(row.pending);
+    else if (row.value !== undefined && !row.delete) next[row.key] = String(row.value);
+  }
+  return { current, next, digest };
+}
+
+/** The values of a stored property string; null when it is none, for those who must go on without it. */
+export function propertiesOf(text: string, format: PropertyFormat): ReadonlyMap<string, string> | null {
+  try {
+    return parsePropertyString(text, format);
+  } catch (error) {
+    if (error instanceof PropertyStringError) return null;
+    throw error;
+  }
+}
+
+const diskSlots: Readonly<Record<GuestType, RegExp>> = {
+  qemu: /^(?:ide[0-3]|sata[0-5]|scsi(?:[0-9]|[12][0-9]|30)|virtio(?:[0-9]|1[0-5])|efidisk0|tpmstate0|unused(?:[0-9]|[1-9][0-9]|1[0-9]{2}|2[0-4][0-9]|25[0-5]))$/,
+  lxc: /^(?:rootfs|(?:mp|unused)(?:[0-9]|[1-9][0-9]|1[0-9]{2}|2[0-4][0-9]|25[0-5]))$/,
+};
+
+/** Whether `name` is exactly one of the slots that can hold a volume on such a guest. */
+export function isDiskSlot(type: GuestType, name: string): boolean {
+  return diskSlots[type].test(name);
+}
+
+/** Whether `name` is `net0` to `net31`. */
+export function isNetSlot(name: string): boolean {
+  return /^net(?:[0-9]|[12][0-9]|3[01])$/.test(name);
+}
+
+/** What a disk slot holds. */
+export type Drive =
+  /** An image, by volume id; `size` in bytes as the configuration states it, which PVE does not guarantee. */
+  | { readonly kind: 'volume'; readonly volid: string; readonly storage: string; readonly size?: number }
+  /** Text that makes PVE allocate an image: `store:8`, `store:cloudinit`. `bytes`: at most what it takes, 0 for one without limit. */
+  | { readonly kind: 'allocation'; readonly storage: string; readonly bytes: number }
+  /** A CD-ROM medium or an empty drive: takes nothing. */
+  | { readonly kind: 'medium'; readonly volid?: string }
+  /** A path or device of the host, which root alone can attach: takes nothing of any storage. */
+  | { readonly kind: 'path'; readonly path: string }
+  /** An image to be imported, or a text of no known form: how much it takes cannot be told. */
+  | { readonly kind: 'opaque'; readonly text: string };
+
+const kib = 1024;
+const mib = 1024 * kib;
+const gib = 1024 * mib;
+
+/** Storages allocate in steps of their own (an LVM extent is the largest usual one), so an allocation may take this much more. */
+const extent = 4 * mib;
+
+/** The most that a storage takes for a volume of so many bytes. */
+export function onStorage(bytes: number): number {
+  return Math.ceil(bytes / extent) * extent;
+}
+
+/** Cloud-init, TPM and EFI variable drives: PVE chooses their size, and it is at most this. */
+const smallDrive = 4 * mib;
+
+const allocation = /^([A-Za-z][A-Za-z0-9._-]*[A-Za-z0-9]):(\d+(?:\.\d+)?)$/;
+const volumeId = /^([A-Za-z][A-Za-z0-9._-]*[A-Za-z0-9]):([^\s,:]+)$/;
+
+/** Reads what a disk slot holds; null when the text is not one that this server understands. */
+export function parseDrive(type: GuestType, slot: string, text: string): Drive | null {
+  const properties = propertiesOf(text, {
+    defaultKey: type === 'qemu' ? 'file' : 'volume',
+    aliases: type === 'qemu' ? { volume: 'file' } : {},
+  });
+  const file = properties?.get(type === 'qemu' ? 'file' : 'volume');
+  if (properties == null || file === undefined) return null;
+  if (type === 'qemu' && (file === 'none' || file === 'cdrom')) return { kind: 'medium' };
+  if (properties.has('import-from')) return { kind: 'opaque', text };
+  if (file.startsWith('/')) return { kind: 'path', path: file };
+  const [, allocatedOn, amount] = allocation.exec(file) ?? [];
+  if (allocatedOn !== undefined && amount !== undefined) {
+    const bytes = allocatedBytes(type, slot, amount);
+    return Number.isSafeInteger(bytes) ? { kind: 'allocation', storage: allocatedOn, bytes } : null;
+  }
+  const [, storage, name] = volumeId.exec(file) ?? [];
+  if (storage === undefined || name === undefined) return { kind: 'opaque', text };
+  if (name === 'cloudinit') return { kind: 'allocation', storage, bytes: smallDrive };
+  if (properties.get('media') === 'cdrom' && name.startsWith('iso/')) return { kind: 'medium', volid: file };
+  const stated = properties.get('size');
+  const size = stated === undefined ? undefined : parseSize(stated);
+  if (size === null) return null;
+  return { kind: 'volume', volid: file, storage, ...(size === undefined ? {} : { size }) };
+}
+
+/**
+ * The most that `store:<amount GiB>` takes, in bytes. PVE rounds a VM's disk up to KiB and a container's down to MiB;
+ * a container's volume of less than 1 MiB becomes one without limit: 0.
+ */
+function allocatedBytes(type: GuestType, slot: string, amount: string): number {
+  if (slot === 'efidisk0' || slot === 'tpmstate0') return smallDrive;
+  const bytes = Number(amount) * gib;
+  return onStorage(type === 'qemu' ? Math.ceil(bytes / kib) * kib : Math.floor(bytes / mib) * mib);
+}
+
+/** The vmid that owns a volume by its name, or null when the name tells none. */
+export function volumeOwner(volid: string): number | null {
+  const name = volid.slice(volid.indexOf(':') + 1);
+  const last = name.slice(name.lastIndexOf('/') + 1);
+  const named = /^(?:vm|base|subvol|basevol)-(\d+)-/.exec(last) ?? /^(\d+)\//.exec(name);
+  return named?.[1] === undefined ? null : Number(named[1]);
+}
+
+/** All disk slots of a configuration with what they hold; null for text that is not understood. */
+export function drivesOf(type: GuestType, config: Config): ReadonlyMap<string, Drive | null> {
+  const drives = new Map<string, Drive | null>();
+  for (const [key, text] of Object.entries(config)) {
+    if (isDiskSlot(type, key)) drives.set(key, parseDrive(type, key, text));
+  }
+  return drives;
+}
+
+/**
+ * What tells this guest from another that had the same vmid: the creation time in `meta`, else the SMBIOS uuid.
+ * Containers carry neither: undefined.
+ */
+export function birthMark({ current, next }: Pick<Instance, 'current' | 'next'>): string | undefined {
+  const ctime = /(?:^|,)ctime=(\d+)/.exec(current.meta ?? next.meta ?? '')?.[1];
+  if (ctime !== undefined) return `ctime=${ctime}`;
+  const uuid = /(?:^|,)uuid=([0-9a-fA-F-]+)/.exec(current.smbios1 ?? '')?.[1];
+  return uuid === undefined ? undefined : `uuid=${uuid.toLowerCase()}`;
+}

@@ -1,0 +1,319 @@
+/** The ledger's side of the database: what is written, in which transactions, and what is read back at start. */
+
+import type { Database, Statement } from 'better-sqlite3';
+import type { GuestType } from '../pve/instance.ts';
+import type { Line, Unknown, Usage } from './usage.ts';
+
+/** One who pays for an instance because it was recorded so. */
+export interface Owner {
+  readonly user: string;
+  /** The birth mark of the guest that it was recorded for; null: not told apart yet. */
+  readonly birth: string | null;
+  readonly how: 'created' | 'assigned';
+}
+
+/** An instance as it is kept. */
+export interface StoredInstance {
+  readonly vmid: number;
+  readonly type: GuestType;
+  readonly node: string;
+  readonly pool: string | undefined;
+  readonly birth: string | undefined;
+  readonly present: boolean;
+  readonly seen: Usage | null;
+}
+
+/** An instance that a reservation is about, with what it may become. */
+export interface StoredAim {
+  readonly vmid: number;
+  readonly type: GuestType;
+  readonly node: string;
+  readonly pool: string | undefined;
+  readonly creates: boolean;
+  readonly lines: readonly Line[];
+}
+
+/** An open reservation as it is kept. */
+export interface StoredReservation {
+  readonly id: number;
+  readonly by: string;
+  readonly call: string;
+  readonly madeAt: number;
+  readonly digest: string | undefined;
+  readonly upid: string | undefined;
+  readonly aims: readonly StoredAim[];
+}
+
+/** One line of the record of decisions. */
+export interface Decision {
+  readonly user: string;
+  readonly address: string;
+  readonly call: string;
+  readonly vmid: number | undefined;
+  /** `allowed`, or the code of the refusal. */
+  readonly verdict: string;
+  readonly detail: unknown;
+}
+
+/** Reads and writes the ledger's tables. Every method is one durable transaction. */
+export class LedgerStore {
+  readonly #db: Database;
+  readonly #sql: ReturnType<typeof prepare>;
+
+  constructor(db: Database) {
+    this.#db = db;
+    this.#sql = prepare(db);
+  }
+
+  instances(): StoredInstance[] {
+    const lines = Map.groupBy(this.#sql.seenLines.all(), ({ vmid }) => vmid);
+    const unknown = Map.groupBy(this.#sql.seenUnknown.all(), ({ vmid }) => vmid);
+    return this.#sql.instances.all().map(({ vmid, type, node, pool, birth, present, seen }) => ({
+      vmid,
+      type,
+      node,
+      pool: pool ?? undefined,
+      birth: birth ?? undefined,
+      present: present === 1,
+      seen: seen === 1 ? { lines: lines.get(vmid) ?? [], unknown: unknown.get(vmid) ?? [] } : null,
+    }));
+  }
+
+  /** The recorded payers, by vmid. */
+  owners(): ReadonlyMap<number, readonly Owner[]> {
+    return Map.groupBy(this.#sql.owners.all(), ({ vmid }) => vmid);
+  }
+
+  /** The recorded payers of one vmid. */
+  ownersOf(vmid: number): readonly Owner[] {
+    return this.#sql.ownersOf.all({ vmid });
+  }
+
+  /** The open reservations, the oldest first. */
+  reservations(): StoredReservation[] {
+    const instances = Map.groupBy(this.#sql.reservationInstances.all(), ({ reservation }) => reservation);
+    const lines = Map.groupBy(this.#sql.reservationLines.all(), ({ reservation, vmid }) => `${reservation} ${vmid}`);
+    return this.#sql.reservations.all().map(({ id, user, call, made_at, digest, upid }) => ({
+      id,
+      by: user,
+      call,
+      madeAt: made_at,
+      digest: digest ?? undefined,
+      upid: upid ?? undefined,
+      aims: (instances.get(id) ?? []).map(({ vmid, type, node, pool, creates }) => ({
+        vmid,
+        type,
+        node,
+        pool: pool ?? undefined,
+        creates: creates === 1,
+        lines: lines.get(`${id} ${vmid}`) ?? [],
+      })),
+    }));
+  }
+
+  /** Writes a reservation with its decision, and `owner` down as the only payer of what it creates; gives its id. */
+  open(reservation: Omit<StoredReservation, 'id'>, decision: Decision, owner: string | undefined): number {
+    const { by, call, madeAt, digest = null } = reservation;
+    const write = this.#db.transaction(() => {
+      const id = Number(this.#sql.addReservation.run({ madeAt, user: by, call, digest }).lastInsertRowid);
+      for (const { vmid, type, node, pool = null, creates, lines } of reservation.aims) {
+        this.#sql.addReservationInstance.run({ reservation: id, vmid, type, node, pool, creates: creates ? 1 : 0 });
+        for (const { resource, item, amount } of lines)
+          this.#sql.addReservationLine.run({ reservation: id, vmid, resource, item, amount });
+        if (!creates || owner === undefined) continue;
+        this.#sql.dropOwners.run({ vmid });
+        this.#sql.addOwner.run({ vmid, user: owner, birth: null, how: 'created', since: madeAt });
+      }
+      this.#decide(decision, madeAt, id);
+      return id;
+    });
+    return write.immediate();
+  }
+
+  /** Notes the task that carries a reservation out, for whom it runs, and about which vmid. */
+  setUpid(
+    id: number,
+    task: { readonly upid: string; readonly user: string; readonly vmid: number | null; readonly at: number },
+  ): void {
+    this.#db.transaction(() => {
+      this.#sql.setUpid.run({ id, upid: task.upid });
+      this.#sql.decisionUpid.run({ id, upid: task.upid });
+      this.#sql.addTask.run(task);
+    })();
+  }
+
+  /** Removes a reservation, and in the same step writes what its instances have become; an instance that is none any more is erased. */
+  close(id: number, outcome: string, instances: ReadonlyMap<number, StoredInstance | undefined>): void {
+    const write = this.#db.transaction(() => {
+      this.#sql.dropReservation.run({ id });
+      this.#sql.decisionOutcome.run({ id, outcome });
+      this.#put(instances);
+    });
+    write.immediate();
+  }
+
+  /** Writes what was seen, and refusals; forgets decisions and tasks that are older than `before`. */
+  save(
+    instances: ReadonlyMap<number, StoredInstance | undefined>,
+    refusals: readonly (Decision & { readonly at: number })[],
+    before: number,
+  ): void {
+    this.#db.transaction(() => {
+      this.#put(instances);
+      for (const refusal of refusals) this.#decide(refusal, refusal.at, null);
+      this.#sql.dropDecisions.run({ before });
+      this.#sql.dropTasks.run({ before });
+    })();
+  }
+
+  /** Forgets an instance and its payers. */
+  erase(vmid: number): void {
+    this.#sql.dropInstance.run({ vmid });
+    this.#sql.dropOwners.run({ vmid });
+  }
+
+  /** Binds the payers of a vmid that are bound to no guest yet to the one with this birth mark. */
+  markOwners(vmid: number, birth: string): void {
+    this.#sql.markOwners.run({ vmid, birth });
+  }
+
+  /** Makes these users the payers of a vmid; with none it falls back to who claims it. */
+  assign(vmid: number, users: readonly string[], birth: string | null, since: number): void {
+    this.#db.transaction(() => {
+      this.#sql.dropOwners.run({ vmid });
+      for (const user of users) this.#sql.addOwner.run({ vmid, user, birth, how: 'assigned', since });
+    })();
+  }
+
+  /** For whom a task was started, when it was started through us. */
+  taskUser(upid: string): string | undefined {
+    return this.#sql.task.get({ upid })?.user;
+  }
+
+  #decide(
+    { user, address, call, vmid = undefined, verdict, detail }: Decision,
+    at: number,
+    reservation: number | null,
+  ): void {
+    this.#sql.addDecision.run({
+      at,
+      user,
+      address,
+      call,
+      vmid: vmid ?? null,
+      verdict,
+      detail: JSON.stringify(detail),
+      reservation,
+    });
+  }
+
+  #put(instances: ReadonlyMap<number, StoredInstance | undefined>): void {
+    for (const [vmid, instance] of instances) {
+      if (instance === undefined) {
+        this.erase(vmid);
+        continue;
+      }
+      const { type, node, pool = null, birth = null, present, seen } = instance;
+      this.#sql.putInstance.run({
+        vmid,
+        type,
+        node,
+        pool,
+        birth,
+        present: present ? 1 : 0,
+        seen: seen === null ? 0 : 1,
+      });
+      this.#sql.dropSeenLines.run({ vmid });
+      this.#sql.dropSeenUnknown.run({ vmid });
+      for (const { resource, item, amount } of seen?.lines ?? [])
+        this.#sql.addSeenLine.run({ vmid, resource, item, amount });
+      for (const { resource, reason } of seen?.unknown ?? []) this.#sql.addSeenUnknown.run({ vmid, resource, reason });
+    }
+  }
+}
+
+interface InstanceRow {
+  readonly vmid: number;
+  readonly type: GuestType;
+  readonly node: string;
+  readonly pool: string | null;
+  readonly birth: string | null;
+  readonly present: number;
+  readonly seen: number;
+}
+
+interface AimRow {
+  readonly reservation: number;
+  readonly vmid: number;
+  readonly type: GuestType;
+  readonly node: string;
+  readonly pool: string | null;
+  readonly creates: number;
+}
+
+function prepare(db: Database) {
+  const sql = <Parameters extends object, Row = unknown>(text: string) =>
+    db.prepare(text) as Statement<[Parameters], Row>;
+  const all = <Row>(text: string) => db.prepare(text) as Statement<[], Row>;
+  type Id = { id: number };
+  type Vmid = { vmid: number };
+  return {
+    instances: all<InstanceRow>('SELECT * FROM instance'),
+    seenLines: all<Line & Vmid>('SELECT * FROM seen_line'),
+    seenUnknown: all<Unknown & Vmid>('SELECT * FROM seen_unknown'),
+    owners: all<Owner & Vmid>('SELECT vmid, user, birth, how FROM owner ORDER BY vmid, user'),
+    ownersOf: sql<Vmid, Owner>('SELECT user, birth, how FROM owner WHERE vmid = @vmid ORDER BY user'),
+    reservations: all<{
+      id: number;
+      made_at: number;
+      user: string;
+      call: string;
+      digest: string | null;
+      upid: string | null;
+    }>('SELECT * FROM reservation ORDER BY id'),
+    reservationInstances: all<AimRow>('SELECT * FROM reservation_instance'),
+    reservationLines: all<Line & Vmid & { reservation: number }>('SELECT * FROM reservation_line'),
+
+    putInstance:
+      sql<InstanceRow>(`INSERT INTO instance (vmid, type, node, pool, birth, present, seen) VALUES (@vmid, @type, @node, @pool, @birth, @present, @seen)
+      ON CONFLICT (vmid) DO UPDATE SET type = @type, node = @node, pool = @pool, birth = @birth, present = @present, seen = @seen`),
+    dropInstance: sql<Vmid>('DELETE FROM instance WHERE vmid = @vmid'),
+    dropSeenLines: sql<Vmid>('DELETE FROM seen_line WHERE vmid = @vmid'),
+    dropSeenUnknown: sql<Vmid>('DELETE FROM seen_unknown WHERE vmid = @vmid'),
+    addSeenLine: sql<Line & Vmid>(
+      'INSERT INTO seen_line (vmid, resource, item, amount) VALUES (@vmid, @resource, @item, @amount)',
+    ),
+    addSeenUnknown: sql<Unknown & Vmid>(
+      'INSERT INTO seen_unknown (vmid, resource, reason) VALUES (@vmid, @resource, @reason)',
+    ),
+    addOwner: sql<Owner & Vmid & { since: number }>(
+      'INSERT INTO owner (vmid, user, birth, how, since) VALUES (@vmid, @user, @birth, @how, @since) ON CONFLICT (vmid, user) DO UPDATE SET birth = @birth, how = @how, since = @since',
+    ),
+    markOwners: sql<Vmid & { birth: string }>('UPDATE owner SET birth = @birth WHERE vmid = @vmid AND birth IS NULL'),
+    dropOwners: sql<Vmid>('DELETE FROM owner WHERE vmid = @vmid'),
+
+    addReservation: sql<{ madeAt: number; user: string; call: string; digest: string | null }>(
+      'INSERT INTO reservation (made_at, user, call, digest) VALUES (@madeAt, @user, @call, @digest)',
+    ),
+    addReservationInstance: sql<AimRow>(
+      'INSERT INTO reservation_instance (reservation, vmid, type, node, pool, creates) VALUES (@reservation, @vmid, @type, @node, @pool, @creates)',
+    ),
+    addReservationLine: sql<Line & Vmid & { reservation: number }>(
+      'INSERT INTO reservation_line (reservation, vmid, resource, item, amount) VALUES (@reservation, @vmid, @resource, @item, @amount)',
+    ),
+    dropReservation: sql<Id>('DELETE FROM reservation WHERE id = @id'),
+    setUpid: sql<Id & { upid: string }>('UPDATE reservation SET upid = @upid WHERE id = @id'),
+
+    addDecision: sql<object>(
+      'INSERT INTO decision (at, user, address, call, vmid, verdict, detail, reservation) VALUES (@at, @user, @address, @call, @vmid, @verdict, @detail, @reservation)',
+    ),
+    decisionUpid: sql<Id & { upid: string }>('UPDATE decision SET upid = @upid WHERE reservation = @id'),
+    decisionOutcome: sql<Id & { outcome: string }>('UPDATE decision SET outcome = @outcome WHERE reservation = @id'),
+    dropDecisions: sql<{ before: number }>('DELETE FROM decision WHERE at < @before'),
+    addTask: sql<{ upid: string; user: string; vmid: number | null; at: number }>(
+      'INSERT INTO task (upid, user, vmid, at) VALUES (@upid, @user, @vmid, @at) ON CONFLICT DO NOTHING',
+    ),
+    task: sql<{ upid: string }, { user: string }>('SELECT user FROM task WHERE upid = @upid'),
+    dropTasks: sql<{ before: number }>('DELETE FROM task WHERE at < @before'),
+  };
+}

@@ -1,0 +1,249 @@
+/** What an instance uses: a pure function of what PVE holds for it. */
+
+import { type Config, drivesOf, type Instance, propertiesOf, volumeOwner } from '../pve/instance.ts';
+
+/**
+ * So much of one resource. `resource` is `cores`, `memory`, `swap`, `network`, `cpu`, `pci`, `storage:<id>` or the name of
+ * another numeric configuration key. Amounts are integers in base units: CPUs, bytes, bytes per second, pieces.
+ * `item` tells things of one resource apart: a CPU type, a device name; `unlimited` counts network cards and volumes
+ * without a limit of their own; '' for plain amounts.
+ */
+export interface Line {
+  readonly resource: string;
+  readonly item: string;
+  readonly amount: number;
+}
+
+/** A resource whose use cannot be told, and why. */
+export interface Unknown {
+  readonly resource: string;
+  readonly reason: string;
+}
+
+export interface Usage {
+  readonly lines: readonly Line[];
+  readonly unknown: readonly Unknown[];
+}
+
+export const nothing: Usage = { lines: [], unknown: [] };
+
+/** The item that counts what has no limit of its own. */
+export const unlimited = 'unlimited';
+
+const mib = 1024 * 1024;
+
+/** One kind of resource: what a configuration takes of it; a string says why that cannot be told. */
+type Measure = (config: Config, instance: Instance) => readonly Line[] | string;
+
+/** What a configuration uses, one row for each kind of resource; absent keys have PVE's defaults. */
+const measures: Readonly<Record<string, Measure>> = {
+  cores: (config, { type, host }) => {
+    if (type === 'lxc' && config.cores === undefined) {
+      return host.cpus === undefined ? `the CPUs of node ${host.node} are not known` : plain('cores', host.cpus);
+    }
+    const cores = count(config.cores ?? '1');
+    // `smp` is the old name of `sockets`; PVE reads it where that is absent.
+    const sockets = type === 'qemu' ? count(config.sockets ?? config.smp ?? '1') : 1;
+    if (cores === null || sockets === null) return 'cores, sockets or smp is not a whole number';
+    return plain('cores', cores * sockets);
+  },
+
+  memory: (config, { type }) => {
+    const text = config.memory ?? '512';
+    const amount = count(
+      type === 'qemu' ? (propertiesOf(text, { defaultKey: 'current' })?.get('current') ?? '') : text,
+    );
+    return amount === null ? `memory "${text}" is not understood` : plain('memory', amount * mib);
+  },
+
+  swap: (config, { type }) => {
+    const amount = count(type === 'lxc' ? (config.swap ?? '0') : '0');
+    return amount === null ? `swap "${config.swap}" is not understood` : plain('swap', amount * mib);
+  },
+
+  network: (config) => {
+    let bytesPerSecond = 0;
+    let withoutLimit = 0;
+    for (const [key, text] of family(config, 'net')) {
+      const rate = networkRate(text);
+      if (rate === null) return `${key} "${text}" is not understood`;
+      if (rate === Infinity) withoutLimit += 1;
+      else bytesPerSecond += rate;
+    }
+    return [
+      ...plain('network', bytesPerSecond),
+      ...(withoutLimit > 0 ? [{ resource: 'network', item: unlimited, amount: withoutLimit }] : []),
+    ];
+  },
+
+  cpu: (config) => {
+    if (config.cpu === undefined) return [];
+    const type = cpuType(config.cpu);
+    return type === null ? `cpu "${config.cpu}" is not understood` : [{ resource: 'cpu', item: type, amount: 1 }];
+  },
+
+  pci: (config, { host }) => {
+    const lines: Line[] = [];
+    for (const [key, text] of family(config, 'hostpci')) {
+      const names = deviceNames(text, host.devices);
+      if (names === null) return `${key} "${text}" names a device that node ${host.node} does not list`;
+      for (const item of names) lines.push({ resource: 'pci', item, amount: 1 });
+    }
+    return lines;
+  },
+};
+
+/** The resources with a meaning of their own; any other numeric resource counts the configuration key of its name. */
+export const measured: readonly string[] = Object.keys(measures);
+
+/**
+ * What an instance uses: of each resource the larger of what it runs with and what it will have, and every volume.
+ * `extra` names further numeric configuration keys that are to be counted.
+ */
+export function usageOf(instance: Instance, extra: readonly string[] = []): Usage {
+  const volumes = volumesOf(instance);
+  if (instance.absent) return volumes;
+  const unknown: Unknown[] = [];
+  const lines: Line[] = [];
+  const rows: [string, Measure][] = [
+    ...Object.entries(measures),
+    ...extra.map((key): [string, Measure] => [key, numericKey(key)]),
+  ];
+  for (const [resource, measure] of rows) {
+    const of = (config: Config) => countable(resource, measure(config, instance));
+    const [now, later] = [of(instance.current), of(instance.next)];
+    for (const outcome of new Set([now, later]))
+      if (typeof outcome === 'string') unknown.push({ resource, reason: outcome });
+    lines.push(...larger(typeof now === 'string' ? [] : sum(now), typeof later === 'string' ? [] : sum(later)));
+  }
+  return { lines: [...lines, ...volumes.lines], unknown: dedupe([...unknown, ...volumes.unknown]) };
+}
+
+/** Amounts beyond what adds up exactly are none. */
+function countable(resource: string, outcome: readonly Line[] | string): readonly Line[] | string {
+  if (typeof outcome === 'string' || outcome.every(({ amount }) => Number.isSafeInteger(amount))) return outcome;
+  return `${resource} is too large to be counted`;
+}
+
+/** Every volume of an instance: those that storages list, those on their way, and those that only a configuration knows. */
+function volumesOf(instance: Instance): Usage {
+  const lines: Line[] = [];
+  const unknown: Unknown[] = [];
+  const add = (storage: string, bytes: number) => {
+    const resource = `storage:${storage}`;
+    lines.push(bytes > 0 ? { resource, item: '', amount: bytes } : { resource, item: unlimited, amount: 1 });
+  };
+  for (const { storage, bytes } of instance.volumes.values()) add(storage, bytes);
+
+  const counted = new Set(instance.volumes.keys());
+  for (const config of new Set([instance.current, instance.next])) {
+    for (const [slot, drive] of drivesOf(instance.type, config)) {
+      const text = config[slot] ?? '';
+      if (drive === null || drive.kind === 'opaque') {
+        // Only the text names the storage, and it is not understood: any storage may be meant.
+        unknown.push({
+          resource: `storage:${/^(?:(?:file|volume)=)?([A-Za-z][\w.-]*):/.exec(text)?.[1] ?? '*'}`,
+          reason: `${slot} "${text}" is not understood`,
+        });
+      } else if (drive.kind === 'allocation') {
+        if (!counted.has(`${slot}=${text}`)) add(drive.storage, drive.bytes);
+        counted.add(`${slot}=${text}`);
+      } else if (drive.kind === 'volume' && !counted.has(drive.volid) && isOwn(drive.volid, instance.vmid)) {
+        counted.add(drive.volid);
+        if (drive.size !== undefined && drive.size > 0) add(drive.storage, drive.size);
+        else
+          unknown.push({
+            resource: `storage:${drive.storage}`,
+            reason: `${slot}: storage ${drive.storage} does not list ${drive.volid}`,
+          });
+      }
+    }
+  }
+  return { lines: sum(lines), unknown };
+}
+
+/** A volume that another guest owns by name is counted there. */
+function isOwn(volid: string, vmid: number): boolean {
+  const owner = volumeOwner(volid);
+  return owner === null || owner === vmid;
+}
+
+/** `rate` of a network card in bytes per second, rounded up (PVE's number counted as 10^6); Infinity without one, null when not understood. */
+export function networkRate(text: string): number | null {
+  const card = propertiesOf(text, { defaultKey: 'model' });
+  if (card === null) return null;
+  // Without a bridge a VM's card has no tap device, so PVE cannot apply its rate.
+  if (!card.has('bridge')) return Infinity;
+  const rate = card.get('rate');
+  if (rate === undefined) return Infinity;
+  if (!/^[+-]?(?:\d+\.?\d*|\.\d+)$/.test(rate)) return null;
+  return Number(rate) > 0 ? Math.ceil(Number(rate) * 1e6) : Infinity;
+}
+
+/** The CPU type named in a `cpu` text; null when there is none. */
+export function cpuType(text: string): string | null {
+  return propertiesOf(text, { defaultKey: 'cputype' })?.get('cputype') ?? null;
+}
+
+/** The names of the devices that one `hostpciN` passes through; a mapping counts by its own name. */
+function deviceNames(text: string, devices: ReadonlyMap<string, string> | undefined): string[] | null {
+  const properties = propertiesOf(text, { defaultKey: 'host' });
+  const mapping = properties?.get('mapping');
+  if (mapping !== undefined) return [mapping];
+  const names: string[] = [];
+  for (const id of properties?.get('host')?.split(';') ?? []) {
+    const full = /^[0-9a-f]{4}:/i.test(id) ? id : `0000:${id}`;
+    const name = devices?.get(full) ?? devices?.get(`${full}.0`);
+    if (name === undefined) return null;
+    names.push(name);
+  }
+  return names.length === 0 ? null : names;
+}
+
+function numericKey(key: string): Measure {
+  return (config) => {
+    const amount = count(config[key] ?? '0');
+    return amount === null ? `${key} "${config[key]}" is not a whole number` : plain(key, amount);
+  };
+}
+
+function plain(resource: string, amount: number): Line[] {
+  return amount === 0 ? [] : [{ resource, item: '', amount }];
+}
+
+function count(text: string): number | null {
+  return /^\+?\d{1,15}$/.test(text) ? Number(text) : null;
+}
+
+function family(config: Config, prefix: string): [string, string][] {
+  const name = new RegExp(`^${prefix}\\d+$`);
+  return Object.entries(config).filter(([key]) => name.test(key));
+}
+
+function keyOf({ resource, item }: Line): string {
+  return `${resource} ${item}`;
+}
+
+/** Lines of the same resource and item added up; zero amounts are left out. */
+export function sum(lines: readonly Line[]): Line[] {
+  const totals = new Map<string, Line>();
+  for (const line of lines) {
+    const key = keyOf(line);
+    totals.set(key, { ...line, amount: (totals.get(key)?.amount ?? 0) + line.amount });
+  }
+  return [...totals.values()].filter(({ amount }) => amount !== 0);
+}
+
+/** Line by line the larger of two usages. */
+export function larger(a: readonly Line[], b: readonly Line[]): Line[] {
+  const all = new Map(a.map((line) => [keyOf(line), line]));
+  for (const line of b) {
+    const other = all.get(keyOf(line));
+    if (other === undefined || other.amount < line.amount) all.set(keyOf(line), line);
+  }
+  return [...all.values()];
+}
+
+function dedupe(unknown: readonly Unknown[]): Unknown[] {
+  return [...new Map(unknown.map((one) => [`${one.resource} ${one.reason}`, one])).values()];
+}

@@ -1,0 +1,79 @@
+/** Signing in and out. */
+
+import type { FastifyInstance } from 'fastify';
+import { parseUserName } from '../../backends/backend.ts';
+import type { Directory } from '../../backends/directory.ts';
+import type { Sessions } from '../../backends/sessions.ts';
+import { ApiError, BadRequestError, UnauthenticatedError } from '../../errors.ts';
+import { credentialOf, type Origins, requireSameOrigin } from '../caller.ts';
+import { type CookieOptions, expiredCookies, readCookies, sessionCookies } from '../cookies.ts';
+import { plainText } from '../edge.ts';
+import type { SignInLimit } from '../sign-in-limit.ts';
+import { fieldOf, formOf } from './form.ts';
+
+export interface AccessOptions {
+  /** Opens and closes sessions at every backend of a user's realm. */
+  readonly directory: Pick<Directory, 'openSession' | 'closeSession'>;
+  readonly sessions: Pick<Sessions, 'identify' | 'forget'>;
+  readonly limit: SignInLimit;
+  readonly origins: Origins;
+  readonly cookies: CookieOptions;
+  readonly version: string;
+  /** Milliseconds since 1970. */
+  readonly clock?: () => number;
+}
+
+/** `/version`, `/access` and `/access/ticket`, below the prefix of `app`. */
+export function accessRoutes(
+  app: FastifyInstance,
+  { directory, sessions, limit, origins, cookies, version, clock = Date.now }: AccessOptions,
+): void {
+  app.get('/version', async () => ({ version }));
+
+  app.get('/access', async ({ headers }) => {
+    const credential = credentialOf(headers);
+    if (credential === null) throw new UnauthenticatedError('Sign in: there is no ticket');
+    await sessions.identify(credential);
+    return { auth: true };
+  });
+
+  app.post('/access/ticket', async (request, reply) => {
+    requireSameOrigin(request.headers, origins);
+    const form = formOf(request.body);
+    const typed = fieldOf(form, 'username') ?? '';
+    const { password = '' } = form;
+    const user = parseUserName(typed);
+    if (user === null) throw new BadRequestError({ field: 'username', problem: 'expected a name such as alice@pve' });
+    if (password === '') throw new BadRequestError({ field: 'password', problem: 'it is missing' });
+
+    const forgive = limit.attempt(typed, request.ip);
+    const result = await directory.openSession(user, password).catch((error: unknown) => {
+      // Nobody has failed to sign in when a backend is away.
+      if (error instanceof ApiError && error.code !== 'unauthenticated') forgive();
+      throw error;
+    });
+    if (result.ok || result.status >= 500) forgive();
+    if (!result.ok) {
+      const status = result.status >= 500 ? result.status : 401;
+      return reply.code(status).send({ auth: false, error: plainText(result.message) });
+    }
+    reply.header('set-cookie', sessionCookies(result.username, result.cookies ?? [], cookies, clock()));
+    return { auth: true };
+  });
+
+  // Dashboards call this on every visit to the login page, signed in or not.
+  app.delete('/access/ticket', async (request, reply) => {
+    const held = readCookies(request.headers.cookie);
+    const { username, ...secrets } = held;
+    const credential = credentialOf(request.headers);
+    if (credential !== null) sessions.forget(credential);
+    if (Object.keys(secrets).length > 0) {
+      const requester = { cookies: held, ...(username === undefined ? {} : { username }) };
+      await directory
+        .closeSession(requester)
+        .catch((error: unknown) => request.log.warn({ err: error }, 'a backend did not close a session'));
+    }
+    reply.header('set-cookie', expiredCookies(Object.keys(held), cookies));
+    return { auth: false };
+  });
+}

@@ -1,0 +1,79 @@
+/** The ProxmoxAAS API: each route checks its fields, makes one PVE call of them and hands it to the gate. */
+
+import formbody from '@fastify/formbody';
+import type { FastifyInstance, FastifyRequest } from 'fastify';
+import type { Caller } from '../../admission/access.ts';
+import type { Rooms } from '../../app.ts';
+import { parseUserName } from '../../backends/backend.ts';
+import { UnauthenticatedError } from '../../errors.ts';
+import { credentialOf, type Origins, requireCsrf } from '../caller.ts';
+import { readCookies } from '../cookies.ts';
+import { plainText } from '../edge.ts';
+import { accessRoutes } from './access.ts';
+import { clusterRoutes } from './cluster.ts';
+import { diskRoutes } from './disk.ts';
+import { globalRoutes } from './global.ts';
+import { instanceRoutes } from './instance.ts';
+import { proxmoxRoutes } from './proxmox.ts';
+import { errorReply } from './reply.ts';
+import { userRoutes } from './user.ts';
+
+/** Who sends a request; on a method that changes something also that no foreign page sent it for them. */
+export type Identify = (request: FastifyRequest) => Promise<Caller>;
+
+/** What every group of routes is given. */
+export interface Surface {
+  readonly app: FastifyInstance;
+  readonly rooms: Rooms;
+  readonly identify: Identify;
+}
+
+/** Everything below `/api`. */
+export async function aasRoutes(app: FastifyInstance, rooms: Rooms): Promise<void> {
+  const { config, directory, sessions, signInLimit, version } = rooms;
+  const { hostname, domain, corsOrigins } = config.application;
+  const origins: Origins = { hostname, corsOrigins };
+
+  app.removeAllContentTypeParsers();
+  await app.register(formbody);
+  app.addHook('onRequest', async (_request, reply) => {
+    reply.header('cache-control', 'no-store');
+  });
+  app.setErrorHandler((error, request, reply) => {
+    const { status, headers, body } = errorReply(error, request, config.resources);
+    if (status >= 500) request.log[status === 500 ? 'error' : 'warn']({ err: error }, 'a request failed');
+    reply.code(status).headers(headers).send(body);
+  });
+  app.setNotFoundHandler(({ method, url }, reply) =>
+    reply.code(404).send({ error: plainText(`There is no ${method} ${url.split('?', 1)[0]}`) }),
+  );
+
+  accessRoutes(app, {
+    directory,
+    sessions,
+    limit: signInLimit,
+    origins,
+    cookies: domain === undefined ? {} : { domain },
+    version,
+  });
+  const surface: Surface = { app, rooms, identify: (request) => identify(request, rooms, origins) };
+  globalRoutes(surface);
+  userRoutes(surface);
+  clusterRoutes(surface);
+  instanceRoutes(surface);
+  diskRoutes(surface);
+  proxmoxRoutes(surface);
+}
+
+async function identify(request: FastifyRequest, { sessions, directory }: Rooms, origins: Origins): Promise<Caller> {
+  const credential = credentialOf(request.headers);
+  if (credential === null) throw new UnauthenticatedError('Sign in: there is no ticket');
+  const user = await sessions.identify(credential);
+  const { username } = readCookies(request.headers.cookie);
+  if (credential.kind === 'ticket' && username !== undefined && username !== user)
+    throw new UnauthenticatedError('Sign in again: the cookie username names another user than the ticket');
+  if (request.method !== 'GET') await requireCsrf(request.headers, sessions, origins);
+  const name = parseUserName(user);
+  if (name === null) throw new UnauthenticatedError('Sign in: the ticket names no user');
+  return { user, credential, record: await directory.record(name), address: request.ip };
+}

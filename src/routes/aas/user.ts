@@ -1,0 +1,59 @@
+/** What a user may use, and what is on offer to all of them. */
+
+import type { Rooms } from '../../app.ts';
+import type { ClusterGrants } from '../../backends/record.ts';
+import { NotReadyError } from '../../errors.ts';
+import { call } from '../../pve/call.ts';
+import type { Surface } from './index.ts';
+import { quotaTable, shownMax, usageTable } from './quota-table.ts';
+import { dataOf } from './reply.ts';
+
+/** `/user/config/...`, `/user/dynamic/resources`, `/user/vm-isos` and `/user/ct-templates`. */
+export function userRoutes({ app, rooms, identify }: Surface): void {
+  const { config, ledger, payers, inventory } = rooms;
+
+  app.get<{ Params: { key: string } }>('/user/config/:key', async (request, reply) => {
+    const { record } = await identify(request);
+    if (request.params.key === 'cluster') return grantsOf(record.cluster);
+    if (request.params.key === 'resources') return quotaTable(record, config.resources);
+    return reply.code(401).send({ auth: false, error: 'This part of a user is not public' });
+  });
+
+  app.get('/user/dynamic/resources', async (request) => {
+    const { user, record } = await identify(request);
+    if (!inventory.ready)
+      throw new NotReadyError('the server is still reading what the cluster holds; try again in a moment', 2);
+    await payers.refresh();
+    return usageTable(record, config.resources, ledger.holdings(user));
+  });
+
+  app.get('/user/vm-isos', async (request) => {
+    await identify(request);
+    return offered(rooms, 'iso');
+  });
+
+  app.get('/user/ct-templates', async (request) => {
+    await identify(request);
+    return offered(rooms, 'vztmpl');
+  });
+}
+
+function grantsOf({ admin, nodes, pools, vmid, backups }: ClusterGrants): Readonly<Record<string, unknown>> {
+  return { admin, nodes, pools, vmid, backups: shownMax(backups.max) };
+}
+
+/** What the configured storage holds for everybody, with a `name` to show; nothing where none is configured. */
+async function offered(
+  { config, upstream }: Rooms,
+  content: 'iso' | 'vztmpl',
+): Promise<readonly Readonly<Record<string, unknown>>[]> {
+  if (config.useriso === undefined) return [];
+  const { node, storage } = config.useriso;
+  const asked = call('GET', '/nodes/{}/storage/{}/content', [node, storage], { content });
+  const rows = dataOf(await upstream.send(asked, { kind: 'service' }));
+  const prefix = `${storage}:${content}/`;
+  return (Array.isArray(rows) ? rows : []).map((row: Readonly<Record<string, unknown>>) => ({
+    ...row,
+    name: String(row.volid).replace(prefix, ''),
+  }));
+}

@@ -1,0 +1,161 @@
+import { globSync, readFileSync } from 'node:fs';
+import { dirname, join, normalize } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import manifest from '../../package.json' with { type: 'json' };
+
+/** The floors of `src`, from the top; a file imports from its own room and from lower floors. */
+const floors: readonly (readonly string[])[] = [
+  ['main'],
+  ['cli'],
+  ['server'],
+  ['app'],
+  ['config'],
+  ['routes'],
+  ['admission'],
+  ['backends'],
+  ['quota'],
+  ['pve', 'store'],
+  ['errors', 'schema', 'secret', 'json'],
+];
+
+/** Files of which a higher room's types are known below, by the room that knows them, each with its reason. */
+const exceptions: Readonly<Record<string, string>> = {
+  'quota -> src/backends/record.ts': 'limits are read from the record of a user',
+  'routes -> src/app.ts': 'a surface is handed all the rooms that it is wired to, and they are named there',
+};
+
+/** Where alone each of these packages may be imported. */
+const packagesIn: Readonly<Record<string, RegExp>> = {
+  fastify: /^src\/(?:routes\/|app\.ts$)/,
+  'better-sqlite3': /^src\/(?:store\/|backends\/|quota\/ledger[a-z-]*\.ts$)/,
+  undici: /^src\/(?:pve\/upstream|backends\/paasldap)\.ts$/,
+};
+
+interface Import {
+  readonly file: string;
+  /** A file of the repository, or the name of a package. */
+  readonly target: string;
+  readonly local: boolean;
+  readonly typeOnly: boolean;
+}
+
+/** The imports, re-exports and dynamic imports in a text. */
+function importsIn(file: string, text: string): Import[] {
+  const found: Import[] = [];
+  const add = (specifier: string, typeOnly: boolean) => {
+    if (specifier.startsWith('node:')) return;
+    const local = specifier.startsWith('.');
+    const packageName = specifier.split('/', specifier.startsWith('@') ? 2 : 1).join('/');
+    found.push({ file, target: local ? normalize(join(dirname(file), specifier)) : packageName, local, typeOnly });
+  };
+  for (const [, clause = '', specifier = ''] of text.matchAll(/^(?:import|export)\s([^'";]*?)\sfrom\s+'([^']+)'/gm)) {
+    const names = /^\{(.*)\}$/s
+      .exec(clause)?.[1]
+      ?.split(',')
+      .filter((name) => name.trim() !== '');
+    add(specifier, clause.startsWith('type ') || (names?.every((name) => name.trim().startsWith('type ')) ?? false));
+  }
+  for (const [, specifier = ''] of text.matchAll(/^import\s+'([^']+)'/gm)) add(specifier, false);
+  for (const [, specifier = ''] of text.matchAll(/\bimport\(\s*'([^']+)'/g)) add(specifier, false);
+  return found;
+}
+
+const importsOf = (folder: string): Import[] =>
+  globSync(`${folder}/**/*.ts`).flatMap((file) => importsIn(file, readFileSync(file, 'utf8')));
+
+const imports = importsOf('src');
+const arrow = ({ file, target }: Import): string => `${file} -> ${target}`;
+
+/** `routes` for `src/routes/aas/net.ts`, `config` for `src/config.ts`. */
+const roomOf = (file: string): string => file.split('/')[1]?.replace(/\.ts$/, '') ?? '';
+const floorOf = (file: string): number => floors.findIndex((rooms) => rooms.includes(roomOf(file)));
+const isBottom = (file: string): boolean => floorOf(file) === floors.length - 1;
+
+test('the imports of a file are found in whatever form they are written', () => {
+  const text = [
+    "import { a, type B } from './a.ts';",
+    "import type { C } from '../c.ts';",
+    "import {\n  type D,\n  type E,\n} from '../quota/d.ts';",
+    "export * from './e.ts';",
+    "import fastify from 'fastify';",
+    "import x from '@fastify/cookie/plugin';",
+    "import './f.ts';",
+    "const g = await import('../g.ts');",
+    "import { readFileSync } from 'node:fs';",
+  ].join('\n');
+  expect(importsIn('src/pve/x.ts', text).map((one) => [one.target, one.local, one.typeOnly])).toEqual([
+    ['src/pve/a.ts', true, false],
+    ['src/c.ts', true, true],
+    ['src/quota/d.ts', true, true],
+    ['src/pve/e.ts', true, false],
+    ['fastify', false, false],
+    ['@fastify/cookie', false, false],
+    ['src/pve/f.ts', true, false],
+    ['src/g.ts', true, false],
+  ]);
+});
+
+describe('the floors', () => {
+  test('hold every file', () => {
+    const files = globSync('src/**/*.ts');
+    expect(files.length).toBeGreaterThan(50);
+    expect(files.filter((file) => floorOf(file) === -1)).toEqual([]);
+  });
+
+  test('are entered from above only', () => {
+    const upward = imports.filter(
+      ({ file, target, local }) =>
+        local &&
+        target.startsWith('src/') &&
+        roomOf(file) !== roomOf(target) &&
+        !(isBottom(file) && isBottom(target)) &&
+        floorOf(target) <= floorOf(file),
+    );
+    const exception = ({ file, target }: Import): string => `${roomOf(file)} -> ${target}`;
+    const known = upward.filter((one) => one.typeOnly && Object.hasOwn(exceptions, exception(one)));
+    expect(upward.filter((one) => !known.includes(one)).map(arrow)).toEqual([]);
+    expect(new Set(known.map(exception)), 'no exception that nobody needs').toEqual(new Set(Object.keys(exceptions)));
+  });
+
+  test('have no circle of files that need each other to load', () => {
+    const needs = Map.groupBy(
+      imports.filter(({ local, typeOnly }) => local && !typeOnly),
+      ({ file }) => file,
+    );
+    const done = new Set<string>();
+    const visit = (file: string, way: readonly string[]): void => {
+      expect(way, `${[...way, file].join(' -> ')}`).not.toContain(file);
+      if (done.has(file)) return;
+      for (const { target } of needs.get(file) ?? []) visit(target, [...way, file]);
+      done.add(file);
+    };
+    for (const file of needs.keys()) visit(file, []);
+  });
+});
+
+test('the two surfaces know nothing of each other', () => {
+  const between = imports.filter(
+    ({ file, target }) =>
+      (file.startsWith('src/routes/aas/') && target.startsWith('src/routes/pve/')) ||
+      (file.startsWith('src/routes/pve/') && target.startsWith('src/routes/aas/')),
+  );
+  expect(between.map(arrow)).toEqual([]);
+});
+
+test.each(Object.entries(packagesIn))('%s is imported where it belongs and nowhere else', (name, allowed) => {
+  const users = imports.filter(({ target }) => target === name || target.startsWith(`@${name}/`));
+  expect(users.filter(({ file }) => !allowed.test(file)).map(arrow)).toEqual([]);
+  expect(users.length).toBeGreaterThan(0);
+});
+
+test('the server needs no package but its declared dependencies, and nothing of the simulator or the tests', () => {
+  const packages = new Set(imports.filter(({ local }) => !local).map(({ target }) => target));
+  expect([...packages].filter((name) => !Object.hasOwn(manifest.dependencies, name))).toEqual([]);
+  expect(imports.filter(({ target }) => /^(?:simulator|test|bench)\//.test(target)).map(arrow)).toEqual([]);
+});
+
+test('the simulator imports nothing of the server, so that no fault of the one can hide in the other', () => {
+  const simulator = importsOf('simulator');
+  expect(simulator.length).toBeGreaterThan(0);
+  expect(simulator.filter(({ local, target }) => local && !target.startsWith('simulator/')).map(arrow)).toEqual([]);
+});
