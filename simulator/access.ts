@@ -4,6 +4,7 @@ import { randomUUID } from 'node:crypto';
 import type { Pool } from './cluster.ts';
 import { authUser, type Caller, PveError } from './method.ts';
 import { builtInRoles, privileges } from './roles.ts';
+import { fixedCode, type SecondFactor } from './second-factors.ts';
 import { Tickets } from './tickets.ts';
 
 export interface Realm {
@@ -13,6 +14,8 @@ export interface Realm {
   readonly default?: boolean;
   /** false: names are matched whatever their case, and the stored spelling is used. */
   readonly caseSensitive?: boolean;
+  /** What else its type needs: servers, names in the directory, secrets. */
+  readonly options?: Readonly<Record<string, unknown>>;
 }
 
 /** Times are seconds since 1970; 0 means never. */
@@ -39,8 +42,8 @@ export interface User extends UserProfile {
   enable: boolean;
   expire: number;
   password?: string;
-  /** The one-time code that is asked for after the password. */
-  totp?: string;
+  /** What is asked for after the password, by id. */
+  readonly factors: Map<string, SecondFactor>;
   readonly tokens: Map<string, Token>;
 }
 
@@ -135,12 +138,7 @@ export class Access {
   /** Makes the user and its place in groups; a user of that name is replaced. */
   addUser(
     userid: string,
-    {
-      password,
-      totp,
-      groups = [],
-      ...profile
-    }: UserProfile & Pick<User, 'password' | 'totp'> & { groups?: readonly string[] } = {},
+    { password, groups = [], ...profile }: UserProfile & Pick<User, 'password'> & { groups?: readonly string[] } = {},
   ): User {
     const user: User = {
       enable: true,
@@ -148,7 +146,7 @@ export class Access {
       ...profile,
       userid,
       ...(password === undefined ? {} : { password }),
-      ...(totp === undefined ? {} : { totp }),
+      factors: new Map(),
       tokens: new Map(),
     };
     this.users.set(userid, user);
@@ -180,7 +178,12 @@ export class Access {
 
   /** From now on the password alone signs nobody in as this user. */
   setTotp(userid: string, code: string): void {
-    this.user(userid).totp = code;
+    this.user(userid).factors.set('code', fixedCode(code, this.seconds));
+  }
+
+  /** The realm of a user's name. */
+  realmOf(userid: string): Realm | undefined {
+    return this.realms.get(userid.slice(userid.lastIndexOf('@') + 1));
   }
 
   disable(userid: string): void {
@@ -301,7 +304,7 @@ export class Access {
 
   /** The stored spelling of a name, in realms that do not look at case. */
   canonicalUser(userid: string): string {
-    const realm = this.realms.get(userid.slice(userid.lastIndexOf('@') + 1));
+    const realm = this.realmOf(userid);
     if (realm?.caseSensitive !== false || this.users.has(userid)) return userid;
     const wanted = userid.toLowerCase();
     return [...this.users.keys()].find((name) => name.toLowerCase() === wanted) ?? userid;

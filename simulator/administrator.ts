@@ -1,5 +1,6 @@
 /** What an administrator does at the cluster itself, past the API; and the truth about what the cluster holds. */
 
+import { addArchive, archiveWith } from './archives.ts';
 import type { Cluster, Guest, PendingValue, Volume } from './cluster.ts';
 import { isVolumeKey, newGuest, removeGuest, setRunning, volumeIn } from './guests.ts';
 import { parseSize } from './sizes.ts';
@@ -79,9 +80,53 @@ export function addVolume(cluster: Cluster, { volid, node = 'n1', content, bytes
 
 function formatOf(name: string, content: Volume['content']): string {
   if (content === 'iso') return 'iso';
+  const backup = /\.((?:vma|tar)(?:\.(?:gz|lzo|zst))?)$/.exec(name)?.[1];
+  if (content === 'backup' && backup !== undefined) return backup;
   return (
     /\.(raw|qcow2|vmdk|subvol|tar\.zst|tar\.gz|tar\.xz|vma\.zst|tzst)$/.exec(name)?.[1]?.replace('tar.', 't') ?? 'raw'
   );
+}
+
+export interface BackupSketch {
+  readonly vmid: number;
+  readonly type?: Guest['type'];
+  readonly storage?: string;
+  readonly node?: string;
+  /** The configuration of that day; disks come back from it whether or not they ever existed. */
+  readonly config?: Readonly<Record<string, string | number>>;
+  /** What the archive's header says of a VM's disks, in bytes, where it differs from `size=` in the configuration. */
+  readonly sizes?: Readonly<Record<string, number>>;
+  /** When it was made, in ms; now when absent. */
+  readonly at?: number;
+  readonly notes?: string;
+  readonly protected?: boolean;
+}
+
+/** Puts a backup onto a storage (`shared` when absent), of a guest that need not exist. */
+export function addBackup(cluster: Cluster, sketch: BackupSketch): Volume {
+  const {
+    vmid,
+    type = 'qemu',
+    storage = 'shared',
+    node = 'n1',
+    config = {},
+    sizes,
+    at = cluster.now(),
+    notes,
+  } = sketch;
+  const definition = cluster.storages.get(storage);
+  if (definition === undefined) throw new Error(`storage '${storage}' does not exist`);
+  const texts = new Map(Object.entries(config).map(([key, value]) => [key, String(value)]));
+  return addArchive(cluster, {
+    ...{ definition, node, vmid, archive: archiveWith(type, texts, sizes), time: Math.floor(at / 1000) },
+    ...(notes === undefined ? {} : { notes }),
+    ...(sketch.protected ? { protected: true } : {}),
+  });
+}
+
+/** Gives host devices a name in the cluster; each alternative is one property string. */
+export function addPciMapping(cluster: Cluster, id: string, map: readonly string[]): void {
+  cluster.pciMappings.set(id, { id, map });
 }
 
 /** Destroys the guest with all that bears its name, as `qm destroy --destroy-unreferenced-disks` does. */

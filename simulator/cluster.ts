@@ -1,6 +1,8 @@
 /** The state of the simulated cluster. Methods read and change it; tests and the demo look at it and change it from outside. */
 
 import type { Access } from './access.ts';
+import type { Archive } from './archives.ts';
+import type { PciMapping } from './pci.ts';
 import type { Tasks } from './tasks.ts';
 import { Volumes } from './volumes.ts';
 
@@ -32,6 +34,8 @@ export interface StorageDefinition {
   readonly nodes?: readonly string[];
   /** Bytes. */
   readonly total: number;
+  /** Which backups of a guest stay, as PVE writes it: `keep-last=3,keep-daily=7`; absent: all of them. */
+  readonly pruneBackups?: string;
 }
 
 export interface Volume {
@@ -50,9 +54,8 @@ export interface Volume {
   notes?: string;
   protected?: boolean;
   parent?: string;
-  /** Backups: the kind of guest and its configuration text. */
-  readonly subtype?: 'qemu' | 'lxc';
-  readonly archive?: string;
+  /** What a backup holds. */
+  readonly archive?: Archive;
 }
 
 export interface PendingValue {
@@ -80,6 +83,8 @@ export interface Guest {
   snapshots: Map<string, Snapshot>;
   /** When it was started, in ms of the cluster's clock. */
   startedAt: number;
+  /** The host devices that it took when it was started; they are free again when it does not run. */
+  devices: readonly string[];
 }
 
 export interface Pool {
@@ -97,6 +102,8 @@ export class Cluster {
   readonly guests = new Map<number, Guest>();
   readonly volumes = new Volumes();
   readonly pools = new Map<string, Pool>();
+  /** Host devices under a name of the cluster. */
+  readonly pciMappings = new Map<string, PciMapping>();
   readonly #poolByVmid = new Map<number, { readonly poolid: string; readonly vms: Set<number> }>();
   readonly access: Access;
   readonly tasks: Tasks;

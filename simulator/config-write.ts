@@ -1,7 +1,8 @@
 /** Configuration writes as VMs and containers take them alike: what is set, deleted and taken back. */
 
+import type { Guest, PendingValue } from './cluster.ts';
 import { checkedFormats } from './formats.ts';
-import { parameterError } from './method.ts';
+import { PveError, parameterError } from './method.ts';
 import { splitList } from './named-formats.ts';
 import { familyOf, type OptionTable, optionOf } from './options.ts';
 import { PropertyError, parseProperties } from './property-string.ts';
@@ -62,4 +63,32 @@ export function withdrawnKeys(
     throw parameterError({ revert: `you can't use '-delete ${both}' and '-revert ${both}' at the same time` });
   }
   return { delete: remove, revert };
+}
+
+/** How pending changes take effect on a guest of one kind. */
+export interface Effects {
+  /** Whether this one does now. */
+  takes(guest: Guest, key: string, next: PendingValue): boolean;
+  apply(guest: Guest, key: string, next: PendingValue): void;
+  save(guest: Guest): void;
+}
+
+/** Lets pending changes take effect, deletions first; what cannot stays pending and is named in a 400. */
+export function applyPending(guest: Guest, { takes, apply, save }: Effects): void {
+  const errors: Record<string, string> = {};
+  const changes = [...guest.pending].sort(
+    ([, a], [, b]) => Number(a.value !== undefined) - Number(b.value !== undefined),
+  );
+  for (const [key, next] of changes) {
+    if (!takes(guest, key, next)) continue;
+    try {
+      apply(guest, key, next);
+      guest.pending.delete(key);
+    } catch (error) {
+      if (!(error instanceof PveError)) throw error;
+      errors[key] = `unable to apply pending change ${key} : ${error.message}`;
+    }
+  }
+  save(guest);
+  if (Object.keys(errors).length > 0) throw parameterError(errors);
 }

@@ -4,6 +4,7 @@ import { createHash } from 'node:crypto';
 import type { Cluster, Guest, PendingValue } from './cluster.ts';
 import { type Context, PveError } from './method.ts';
 import { lxcOptions, type OptionTable, qemuOptions, shownValue } from './options.ts';
+import { takeDevices } from './pci.ts';
 import { may } from './permit.ts';
 import { ownerOf, splitVolid } from './volumes.ts';
 
@@ -37,12 +38,15 @@ export function digestOf(guest: Guest): string {
   };
   section('', guest.config);
   section('PENDING', new Map([...guest.pending].map(([key, { value }]) => [key, value ?? '\0'])));
-  for (const [name, { config }] of guest.snapshots) section(name, config);
+  for (const [name, { config, description = '', parent = '' }] of guest.snapshots) {
+    section(`${name} ${parent} ${description}`, config);
+  }
   return hash.digest('hex');
 }
 
 export function assertDigest(guest: Guest, digest: unknown): void {
-  if (typeof digest !== 'string' || digest === '' || digest === digestOf(guest)) return;
+  // To Perl the text 0 is as good as none.
+  if (typeof digest !== 'string' || digest === '' || digest === '0' || digest === digestOf(guest)) return;
   const reason =
     guest.type === 'qemu'
       ? 'checksum missmatch (file change by other user?)'
@@ -204,7 +208,9 @@ export function snapshotRows(guest: Guest): readonly Record<string, unknown>[] {
     ...(parent === undefined ? {} : { parent }),
   }));
   const running = guest.status === 'running' ? 1 : 0;
-  return [...rows, { name: 'current', description: 'You are here!', digest: digestOf(guest), running }];
+  const parent = guest.config.get('parent');
+  const current = { name: 'current', description: 'You are here!', digest: digestOf(guest), running };
+  return [...rows, { ...current, ...(parent === undefined ? {} : { parent }) }];
 }
 
 /** The guests of that type on the node of the call that the caller may see. */
@@ -225,6 +231,7 @@ export function newGuest({ vmid, type, node }: Pick<Guest, 'vmid' | 'type' | 'no
     pending: new Map<string, PendingValue>(),
     snapshots: new Map(),
     startedAt: 0,
+    devices: [],
   };
 }
 
@@ -235,7 +242,9 @@ export function removeGuest(cluster: Cluster, vmid: number): void {
   cluster.access.dropAcl(`/vms/${vmid}`);
 }
 
+/** Starts it; refused when a host device that it is to have is missing or taken. */
 export function setRunning(cluster: Cluster, guest: Guest): void {
+  guest.devices = takeDevices(cluster, guest);
   guest.status = 'running';
   guest.startedAt = cluster.now();
 }

@@ -1,23 +1,32 @@
-/** How guests come and go: a vmid is taken, filled or given back, and what bears its name is freed. */
+/** How guests come and go: a vmid is taken, filled or given back, what bears its name is freed; and how they are started and stopped. */
 
 import type { Guest } from './cluster.ts';
-import { freeVolume, kindOf, newGuest, owns, pendingConfig, removeGuest, volumesIn } from './guests.ts';
+import { assertUnlocked, freeVolume, kindOf, newGuest, owns, pendingConfig, removeGuest, volumesIn } from './guests.ts';
 import { type Context, PveError } from './method.ts';
+import { demandSkiplock } from './permit.ts';
 
 /** Takes a vmid for a new guest with a locked configuration, before anything is allocated; refused when it is taken. */
-export function reserveGuest(context: Context, type: Guest['type']): Guest {
-  const { cluster, node, param } = context;
-  const vmid = Number(param.vmid);
-  const kind = kindOf({ type });
+export function reserveGuest(
+  { cluster, node }: Context,
+  { vmid, type }: Pick<Guest, 'vmid' | 'type'>,
+  purpose: 'create' | 'restore' = 'create',
+  lock: 'create' | 'clone' = 'create',
+): Guest {
   const taken = cluster.guests.get(vmid);
   if (taken !== undefined) {
     const why = `${kindOf(taken)} ${vmid} already exists on node '${taken.node}'`;
-    throw new PveError(500, `unable to create ${kind} ${vmid} - ${why}`);
+    throw new PveError(500, `unable to ${purpose} ${kindOf({ type })} ${vmid} - ${why}`);
   }
   const guest = newGuest({ vmid, type, node });
-  guest.config.set('lock', 'create');
+  guest.config.set('lock', lock);
   cluster.guests.set(vmid, guest);
   return guest;
+}
+
+/** The guest that a restore may overwrite: one of that type on the node, when that is asked for. */
+export function overwritten({ cluster, node, param }: Context, type: Guest['type']): Guest | undefined {
+  const guest = cluster.guests.get(Number(param.vmid));
+  return param.force && guest?.type === type && guest.node === node ? guest : undefined;
 }
 
 /** Runs what makes a guest; when it throws, the guest and every volume made meanwhile are gone again. */
@@ -54,4 +63,24 @@ export function freeAll({ cluster, node }: Context, guest: Guest, unreferenced: 
     const isImage = volume.content === 'images' || volume.content === 'rootdir';
     if (isImage && (volume.node === '' || volume.node === node)) cluster.volumes.remove(volume);
   }
+}
+
+export function assertRunning(guest: Guest): void {
+  if (guest.status !== 'running') throw new PveError(500, `${kindOf(guest)} ${guest.vmid} not running`);
+}
+
+/** Starts a task that does this to a guest; refused when it runs while the guest is locked, unless by its own suspension. */
+export function power(context: Context, guest: Guest, type: string, run: () => void): string {
+  const { cluster, node, caller, param } = context;
+  demandSkiplock(context, param.skiplock);
+  return cluster.tasks.start({
+    node,
+    type,
+    id: String(guest.vmid),
+    caller,
+    run() {
+      if (!param.skiplock && guest.config.get('lock') !== 'suspended') assertUnlocked(guest);
+      run();
+    },
+  });
 }

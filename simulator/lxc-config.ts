@@ -2,7 +2,7 @@
 
 import { permissionError } from './access.ts';
 import type { Guest, PendingValue } from './cluster.ts';
-import type { ConfigWrite, PartialFault } from './config-write.ts';
+import { applyPending, type ConfigWrite, type Effects, type PartialFault } from './config-write.ts';
 import { checkedFormats } from './formats.ts';
 import {
   assertUnprotected,
@@ -15,7 +15,7 @@ import {
   saved,
   volumeIn,
 } from './guests.ts';
-import { PveError, parameterError } from './method.ts';
+import { PveError } from './method.ts';
 import { canonicalLxcNet, demandMount, isMountKey, makeVolume, measured, parseMount } from './mounts.ts';
 import { lxcOptions, optionOf } from './options.ts';
 import { type Asker, demand, demandOnGuest, isRoot } from './permit.ts';
@@ -88,7 +88,7 @@ export function writeLxcConfig(asker: Asker, guest: Guest, write: ConfigWrite, f
   ];
   for (const step of steps.slice(0, fault?.keys)) step();
   cleanPending(guest);
-  applyPending(asker, guest, guest.status === 'running' ? isHot : () => true);
+  applyPending(guest, effects(asker, guest.status === 'running' ? isHot : () => true));
   if (fault !== undefined) throw new PveError(fault.status, fault.reason);
 }
 
@@ -108,28 +108,12 @@ function setOption(guest: Guest, key: string, value: string): void {
   guest.pending.set(key, { value });
 }
 
-function applyPending(
-  asker: Asker,
-  guest: Guest,
-  takes: (guest: Guest, key: string, next: PendingValue) => boolean,
-): void {
-  const errors: Record<string, string> = {};
-  const changes = [...guest.pending].sort(
-    ([, a], [, b]) => Number(a.value !== undefined) - Number(b.value !== undefined),
-  );
-  for (const [key, next] of changes) {
-    if (!takes(guest, key, next)) continue;
-    try {
-      if (next.value === undefined) remove(asker, guest, key);
-      else guest.config.set(key, applied(asker, guest, key, next.value));
-      guest.pending.delete(key);
-    } catch (error) {
-      if (!(error instanceof PveError)) throw error;
-      errors[key] = `unable to apply pending change ${key} : ${error.message}`;
-    }
-  }
-  saved(guest);
-  if (Object.keys(errors).length > 0) throw parameterError(errors);
+function effects(asker: Asker, takes: Effects['takes']): Effects {
+  const apply: Effects['apply'] = (guest, key, { value }) => {
+    if (value === undefined) remove(asker, guest, key);
+    else guest.config.set(key, applied(asker, guest, key, value));
+  };
+  return { takes, apply, save: saved };
 }
 
 /** A mount point is kept as unused; an unused volume is freed, unless a snapshot has it: then only the entry goes. */
@@ -157,7 +141,10 @@ function applied(asker: Asker, guest: Guest, key: string, value: string): string
 
 /** What a start does first: everything pending takes effect, allocations included. */
 export function applyAllLxcPending(asker: Asker, guest: Guest): void {
-  applyPending(asker, guest, () => true);
+  applyPending(
+    guest,
+    effects(asker, () => true),
+  );
 }
 
 /** Whether a running container takes the change at once. */

@@ -18,13 +18,15 @@ import {
   volumeIn,
   volumesIn,
 } from './guests.ts';
-import { assertNoClones, freeAll, reserveGuest, undoing } from './lifecycle.ts';
+import { assertNoClones, assertRunning, freeAll, power, reserveGuest, undoing } from './lifecycle.ts';
 import { applyAllLxcPending, canonicalLxcOptions, demandLxcOptions, demandMounts } from './lxc-config.ts';
-import { type Context, PveError, parameterError } from './method.ts';
-import { isMountKey, makeVolume, parseMount, printMount } from './mounts.ts';
+import { restoreContainer } from './lxc-restore.ts';
+import { type Context, PveError } from './method.ts';
+import { isMountKey, makeVolume, parseMount, placed, printMount } from './mounts.ts';
+import { copyOrGive } from './moving.ts';
 import { lxcOptions } from './options.ts';
 import { textOf } from './parameters.ts';
-import { demand, demandAllocate, demandSkiplock, demandVolume } from './permit.ts';
+import { demand, demandAllocate, demandVolume } from './permit.ts';
 import type { Properties } from './property-string.ts';
 import { formatSize, resizedBytes } from './sizes.ts';
 import { allocate, grow, handOver } from './volumes.ts';
@@ -35,13 +37,13 @@ import { allocate, grow, handOver } from './volumes.ts';
  */
 export function createContainer(context: Context): string {
   const { cluster, node, caller, param } = context;
+  if (param.restore) return restoreContainer(context);
   const vmid = Number(param.vmid);
   const pool = textOf(param.pool);
   const storage = textOf(param.storage) ?? 'local';
   const unprivileged = param.unprivileged !== 0;
-  const set = canonicalLxcOptions(
-    withStorage(givenOptions(lxcOptions, { ...param, unprivileged: undefined }), storage),
-  );
+  const given = placed(givenOptions(lxcOptions, { ...param, unprivileged: undefined }), storage);
+  const set = canonicalLxcOptions(new Map([['rootfs', `${storage}:4`], ...given]));
   if (!unprivileged) demand(context, '/', ['Sys.Modify']);
   if (param['ha-managed']) demand(context, '/', ['Sys.Console']);
   demandAllocate(context, vmid, pool);
@@ -53,7 +55,7 @@ export function createContainer(context: Context): string {
     throw new PveError(500, `volume '${template}' does not exist`);
   }
 
-  const guest = reserveGuest(context, 'lxc');
+  const guest = reserveGuest(context, { vmid, type: 'lxc' });
   return cluster.tasks.start({
     node,
     type: 'vzcreate',
@@ -68,16 +70,6 @@ export function createContainer(context: Context): string {
     },
     abandon: () => removeGuest(cluster, vmid),
   });
-}
-
-/** A volume that is only a number goes to the default storage, and so does a root file system that was not given. */
-function withStorage(given: ReadonlyMap<string, string>, storage: string): Map<string, string> {
-  const placed = [...given].map(([key, value]): [string, string] => {
-    const mount = isMountKey(key) ? parseMount(key, value) : {};
-    const isBare = /^\d+(\.\d+)?$/.test(mount.volume ?? '');
-    return [key, isBare ? printMount(key, { ...mount, volume: `${storage}:${mount.volume}` }) : value];
-  });
-  return new Map([['rootfs', `${storage}:4`], ...placed]);
 }
 
 function fill({ cluster, node }: Context, guest: Guest, set: ReadonlyMap<string, string>): void {
@@ -161,15 +153,11 @@ export function resizeMount(context: Context, guest: Guest): string {
 
 /** Starts a move to another storage or to another container, and answers the task; the container must be stopped. */
 export function moveMount(context: Context, guest: Guest): string {
-  const { param } = context;
-  if (param.storage !== undefined && param['target-vmid'] !== undefined) {
-    throw parameterError({ storage: "either set 'storage' or 'target-vmid', but not both" });
-  }
-  if (param['target-vmid'] !== undefined) return giveMount(context, guest);
-  if (param.storage === undefined) {
-    throw parameterError({ storage: "one of the parameters 'storage' or 'target-vmid' is required" });
-  }
-  return copyMount(context, guest, String(param.storage));
+  return copyOrGive(
+    context,
+    (storage) => copyMount(context, guest, storage),
+    () => giveMount(context, guest),
+  );
 }
 
 function assertStopped(guest: Guest): void {
@@ -285,10 +273,6 @@ export function freezeContainer(context: Context, guest: Guest, type: 'vzsuspend
   return power(context, guest, type, () => assertRunning(guest));
 }
 
-function assertRunning(guest: Guest): void {
-  if (guest.status !== 'running') throw new PveError(500, `CT ${guest.vmid} not running`);
-}
-
 function boot(context: Context, guest: Guest): void {
   applyAllLxcPending(context, guest);
   for (const [key, value] of guest.config) {
@@ -297,19 +281,4 @@ function boot(context: Context, guest: Guest): void {
     throw new PveError(500, `volume '${volid}' does not exist`);
   }
   setRunning(context.cluster, guest);
-}
-
-function power(context: Context, guest: Guest, type: string, run: () => void): string {
-  const { cluster, node, caller, param } = context;
-  demandSkiplock(context, param.skiplock);
-  return cluster.tasks.start({
-    node,
-    type,
-    id: String(guest.vmid),
-    caller,
-    run() {
-      if (!param.skiplock) assertUnlocked(guest);
-      run();
-    },
-  });
 }

@@ -72,12 +72,23 @@ export function demandMount(asker: Asker, mount: Properties, vmid: number): void
 }
 
 /** Refuses a storage that takes no containers, or none of this caller's. */
-function demandRootdir(asker: Asker, storage: string): void {
+export function demandRootdir(asker: Asker, storage: string): void {
   demand(asker, `/storage/${storage}`, ['Datastore.AllocateSpace']);
   const definition = asker.cluster.storages.get(storage);
   if (definition === undefined) throw new PveError(500, `storage '${storage}' does not exist`);
   if (definition.content.includes('rootdir')) return;
   throw parameterError({ storage: `storage '${storage}' does not support container directories` });
+}
+
+/** The options with a volume that is only a number on the default storage. */
+export function placed(given: ReadonlyMap<string, string>, storage: string): Map<string, string> {
+  return new Map(
+    [...given].map(([key, value]) => {
+      const mount = isMountKey(key) ? parseMount(key, value) : {};
+      const isBare = /^\d+(\.\d+)?$/.test(mount.volume ?? '');
+      return [key, isBare ? printMount(key, { ...mount, volume: `${storage}:${mount.volume}` }) : value];
+    }),
+  );
 }
 
 /** Where a container's volumes are made. */

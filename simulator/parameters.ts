@@ -38,6 +38,12 @@ export const storageId = named('pve-storage-id');
 export const snapshotName: Schema = { ...named('pve-configid'), maxLength: 40 };
 export const diskSize: Schema = { type: 'string', pattern: '\\+?\\d+(\\.\\d+)?[KMGT]?' };
 
+/** Every key that a VM's disk can have. */
+export const diskKeys: readonly string[] = Object.entries({
+  ...{ ide: 4, scsi: 31, virtio: 16, sata: 6 },
+  ...{ efidisk: 1, tpmstate: 1 },
+}).flatMap(([name, count]) => Array.from({ length: count }, (_, index) => `${name}${index}`));
+
 /** An optional text among the parameters of a call. */
 export function textOf(value: unknown): string | undefined {
   return value === undefined ? undefined : String(value);

@@ -38,11 +38,20 @@ export function isRoot({ caller }: Asker): boolean {
   return authUser(caller) === 'root@pam';
 }
 
-/** Refuses a guest that the caller may not make, by right on its vmid or on the pool that it enters. */
-export function demandAllocate(asker: Asker, vmid: number, pool: string | undefined): void {
-  if (pool !== undefined && !asker.cluster.pools.has(pool)) throw permissionError(`pool '${pool}' does not exist`);
+/**
+ * Refuses a guest that the caller may not make, by right on its vmid or on the pool that it enters. To put a backup in
+ * place of a guest, the right to back it up will do.
+ */
+export function demandAllocate(asker: Asker, vmid: number, pool: string | undefined, overwrites = false): void {
+  demandPool(asker, pool);
   if (may(asker, `/vms/${vmid}`, ['VM.Allocate'])) return;
-  if (pool === undefined || !may(asker, `/pool/${pool}`, ['VM.Allocate'])) throw permissionError();
+  if (pool !== undefined && may(asker, `/pool/${pool}`, ['VM.Allocate'])) return;
+  if (!overwrites || !may(asker, `/vms/${vmid}`, ['VM.Backup'])) throw permissionError();
+}
+
+/** Refuses a pool that does not exist. */
+export function demandPool({ cluster }: Asker, pool: string | undefined): void {
+  if (pool !== undefined && !cluster.pools.has(pool)) throw permissionError(`pool '${pool}' does not exist`);
 }
 
 /** Refuses `skiplock` to all but root@pam. */

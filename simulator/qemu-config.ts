@@ -1,7 +1,7 @@
 /** How PVE writes a VM's configuration: what may be said, who may say it, and what of it takes effect when. */
 
 import type { Guest, PendingValue } from './cluster.ts';
-import type { ConfigWrite, PartialFault } from './config-write.ts';
+import { applyPending, type ConfigWrite, type Effects, type PartialFault } from './config-write.ts';
 import {
   canonicalNet,
   demandDrive,
@@ -23,7 +23,7 @@ import {
   saved,
   volumeIn,
 } from './guests.ts';
-import { PveError, parameterError } from './method.ts';
+import { PveError } from './method.ts';
 import { splitList } from './named-formats.ts';
 import { familyOf, optionOf, qemuOptions } from './options.ts';
 import { type Asker, demand, demandOnGuest, isRoot } from './permit.ts';
@@ -96,16 +96,25 @@ function demandValue(
     return;
   }
   if (family === 'serial' && value !== 'socket') throw rootOnly(key, ' for real devices');
-  const { host, mapping } = family === 'serial' ? {} : deviceIn(family, value);
-  if (family === 'usb' && host !== undefined && host.toLowerCase() !== 'spice')
-    throw rootOnly(key, ' for real devices');
-  if (family === 'hostpci' && host !== undefined) throw rootOnly(key, ' for non-mapped devices');
+  if (family === 'usb' || family === 'hostpci') demandDevice(asker, key, value);
   onGuest('VM.Config.HWType');
+}
+
+/** Devices of the host are for root@pam alone, unless the cluster has a name for them. */
+function demandDevice(asker: Asker, key: string, value: string): void {
+  const family = familyOf(key);
+  const { host, mapping } = parseProperties(checkedFormats[`${family}[n]`] ?? { properties: {} }, value);
+  const isSpice = family === 'usb' && host?.toLowerCase() === 'spice';
+  if (host !== undefined && !isSpice)
+    throw rootOnly(key, family === 'usb' ? ' for real devices' : ' for non-mapped devices');
+  if (host === undefined && mapping === undefined) throw new PveError(500, "either 'host' or 'mapping' must be set.");
   if (mapping !== undefined) demand(asker, `/mapping/${family === 'usb' ? 'usb' : 'pci'}/${mapping}`, ['Mapping.Use']);
 }
 
-function deviceIn(family: string, value: string): Readonly<Record<string, string>> {
-  return parseProperties(checkedFormats[`${family}[n]`] ?? { properties: {} }, value);
+/** Refuses a configuration that is copied as a whole, by a clone or a restore, when it has host devices that the caller may not use. */
+export function demandDevices(asker: Asker, config: ReadonlyMap<string, string>): void {
+  if (isRoot(asker)) return;
+  for (const [key, value] of config) if (/^(usb|hostpci)\d+$/.test(key)) demandDevice(asker, key, value);
 }
 
 /** Custom CPU models and the hardware random generator are cluster resources of their own. */
@@ -152,7 +161,7 @@ export function writeQemuConfig(asker: Asker, guest: Guest, write: ConfigWrite, 
     savedQemu(guest);
   }
   cleanPending(guest);
-  applyPending(asker, guest, guest.status === 'running' ? isHot : () => true);
+  applyPending(guest, effects(asker, guest.status === 'running' ? isHot : () => true));
   if (fault !== undefined) throw new PveError(fault.status, fault.reason);
 }
 
@@ -257,27 +266,8 @@ function deallocate(asker: Asker, guest: Guest, key: string, value: string): voi
   freeVolume(asker.cluster, guest, volid);
 }
 
-/** Lets pending changes take effect, those that `takes` says; what cannot stays pending and is named in a 400. */
-function applyPending(
-  asker: Asker,
-  guest: Guest,
-  takes: (guest: Guest, key: string, next: PendingValue) => boolean,
-): void {
-  const errors: Record<string, string> = {};
-  const changes = [...guest.pending].sort(
-    ([, a], [, b]) => Number(a.value !== undefined) - Number(b.value !== undefined),
-  );
-  for (const [key, next] of changes) {
-    if (!takes(guest, key, next)) continue;
-    try {
-      apply(asker, guest, key, next);
-    } catch (error) {
-      if (!(error instanceof PveError)) throw error;
-      errors[key] = `unable to apply pending change ${key} : ${error.message}`;
-    }
-  }
-  savedQemu(guest);
-  if (Object.keys(errors).length > 0) throw parameterError(errors);
+function effects(asker: Asker, takes: Effects['takes']): Effects {
+  return { takes, apply: (guest, key, next) => apply(asker, guest, key, next), save: savedQemu };
 }
 
 function apply(asker: Asker, guest: Guest, key: string, next: PendingValue): void {
@@ -289,7 +279,6 @@ function apply(asker: Asker, guest: Guest, key: string, next: PendingValue): voi
     if (before !== undefined && isDriveKey(key)) release(asker, guest, key, before, next.delete === 2);
     guest.config.delete(key);
   }
-  guest.pending.delete(key);
 }
 
 function release(asker: Asker, guest: Guest, key: string, value: string, force: boolean): void {
@@ -299,7 +288,10 @@ function release(asker: Asker, guest: Guest, key: string, value: string, force: 
 
 /** What a start does first: everything pending takes effect. */
 export function applyAllPending(asker: Asker, guest: Guest): void {
-  applyPending(asker, guest, () => true);
+  applyPending(
+    guest,
+    effects(asker, () => true),
+  );
 }
 
 /** What saving a VM's configuration does: unused entries in use go, and `smp` becomes `sockets`. */

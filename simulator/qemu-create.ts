@@ -4,13 +4,15 @@ import { randomUUID } from 'node:crypto';
 import type { Guest } from './cluster.ts';
 import { givenOptions } from './config-write.ts';
 import { isCdrom, isDriveKey, parseDrive, realize } from './drives.ts';
-import { assertUnlocked, assertUnprotected, removeGuest, setRunning } from './guests.ts';
+import { assertUnlocked, assertUnprotected, removeGuest } from './guests.ts';
 import { assertNoClones, freeAll, reserveGuest, undoing } from './lifecycle.ts';
 import { type Context, PveError } from './method.ts';
 import { qemuOptions } from './options.ts';
 import { textOf } from './parameters.ts';
 import { demand, demandAllocate, demandSkiplock } from './permit.ts';
 import { canonicalOptions, demandOptions, demandStorages } from './qemu-config.ts';
+import { autostart } from './qemu-power.ts';
+import { restoreVm } from './qemu-restore.ts';
 
 /** The QEMU that makes new VMs, as their `meta` says. */
 const qemuVersion = '10.1.2';
@@ -21,6 +23,7 @@ const qemuVersion = '10.1.2';
  */
 export function createVm(context: Context): string {
   const { cluster, node, caller, param } = context;
+  if (param.archive !== undefined) return restoreVm(context);
   const vmid = Number(param.vmid);
   const pool = textOf(param.pool);
   const storage = textOf(param.storage);
@@ -30,17 +33,17 @@ export function createVm(context: Context): string {
   demandStorages(context, vmid, set, storage);
   if (param['ha-managed']) demand(context, '/', ['Sys.Console']);
 
-  const guest = reserveGuest(context, 'qemu');
+  const guest = reserveGuest(context, { vmid, type: 'qemu' });
   return cluster.tasks.start({
     node,
     type: 'qmcreate',
     id: String(vmid),
     caller,
-    run() {
+    run(log) {
       undoing(context, guest, () => fill(context, guest, set, storage));
       if (pool !== undefined) cluster.join(pool, vmid);
       guest.config.delete('lock');
-      if (param.start) setRunning(cluster, guest);
+      return param.start ? autostart(context, guest, log) : undefined;
     },
     abandon: () => removeGuest(cluster, vmid),
   });

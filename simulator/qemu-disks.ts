@@ -14,6 +14,7 @@ import {
   saved,
 } from './guests.ts';
 import { type Context, PveError, parameterError } from './method.ts';
+import { copyOrGive } from './moving.ts';
 import { demand, demandSkiplock } from './permit.ts';
 import type { Properties } from './property-string.ts';
 import { formatSize, resizedBytes } from './sizes.ts';
@@ -66,15 +67,11 @@ export function resizeDrive(context: Context, guest: Guest): string {
 
 /** Starts a move to another storage or to another VM, and answers the task. */
 export function moveDrive(context: Context, guest: Guest): string {
-  const { param } = context;
-  if (param.storage !== undefined && param['target-vmid'] !== undefined) {
-    throw parameterError({ storage: "either set 'storage' or 'target-vmid', but not both" });
-  }
-  if (param['target-vmid'] !== undefined) return giveDrive(context, guest);
-  if (param.storage === undefined) {
-    throw parameterError({ storage: "one of the parameters 'storage' or 'target-vmid' is required" });
-  }
-  return copyDrive(context, guest, String(param.storage));
+  return copyOrGive(
+    context,
+    (storage) => copyDrive(context, guest, storage),
+    () => giveDrive(context, guest),
+  );
 }
 
 /** The old volume becomes unused unless it is to go; both count then. */

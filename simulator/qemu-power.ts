@@ -2,33 +2,14 @@
 
 import type { Guest } from './cluster.ts';
 import { qemuCores } from './guest-status.ts';
-import { assertUnlocked, freeVolume, isTemplate, setRunning, volumeIn } from './guests.ts';
+import { freeVolume, isTemplate, setRunning, volumeIn } from './guests.ts';
+import { assertRunning, power } from './lifecycle.ts';
 import { type Context, PveError } from './method.ts';
-import { demand, demandOnGuest, demandSkiplock } from './permit.ts';
+import { demand, demandOnGuest } from './permit.ts';
 import { applyAllPending, memoryOf } from './qemu-config.ts';
 import { driveStorages } from './qemu-disks.ts';
 import { MiB } from './sizes.ts';
 import { allocate } from './volumes.ts';
-
-/** A task of the guest that does this, refused when it runs while the guest is locked. */
-function power(context: Context, guest: Guest, type: string, run: () => void): string {
-  const { cluster, node, caller, param } = context;
-  demandSkiplock(context, param.skiplock);
-  return cluster.tasks.start({
-    node,
-    type,
-    id: String(guest.vmid),
-    caller,
-    run() {
-      if (!param.skiplock && guest.config.get('lock') !== 'suspended') assertUnlocked(guest);
-      run();
-    },
-  });
-}
-
-function assertRunning(guest: Guest): void {
-  if (guest.status !== 'running') throw new PveError(500, `VM ${guest.vmid} not running`);
-}
 
 /** Everything pending takes effect first; a state that was saved to disk is used up. */
 function boot(context: Context, guest: Guest): void {
@@ -44,6 +25,18 @@ function wake({ cluster }: Context, guest: Guest): void {
   const state = volumeIn(guest.config.get('vmstate') ?? '');
   if (state !== undefined) freeVolume(cluster, guest, state);
   for (const key of ['vmstate', 'lock', 'runningmachine', 'runningcpu']) guest.config.delete(key);
+}
+
+/** The start that follows a create or a restore: a VM that cannot start is a warning, not a failure. */
+export function autostart(context: Context, guest: Guest, log: (line: string) => void): 'WARNINGS: 1' | undefined {
+  try {
+    boot(context, guest);
+    return undefined;
+  } catch (error) {
+    if (!(error instanceof PveError)) throw error;
+    log(error.message);
+    return 'WARNINGS: 1';
+  }
 }
 
 export function startVm(context: Context, guest: Guest): string {

@@ -1,6 +1,6 @@
 /** Clusters to start from: an empty one, and one with tenants and guests for the demo. */
 
-import { addGuest, addVolume, type GuestSketch } from './administrator.ts';
+import { addGuest, addPciMapping, addVolume, type GuestSketch } from './administrator.ts';
 import type { Cluster, PciDevice, StorageDefinition } from './cluster.ts';
 import { GiB, MiB } from './sizes.ts';
 
@@ -78,7 +78,7 @@ function graphicsCard(slot: string, iommugroup: number): readonly PciDevice[] {
   ];
 }
 
-/** Three nodes with storages of several kinds, an image and a template, the service user, and no guests. */
+/** Three nodes with storages of several kinds, an image and a template, a mapped device, the service user, and no guests. */
 export function seedEmpty(cluster: Cluster, { serviceSecret }: SeedOptions = {}): void {
   for (const name of ['n1', 'n2', 'n3']) {
     const cards = name === 'n1' ? [...graphicsCard('0000:41:00', 40), ...graphicsCard('0000:81:00', 80)] : [];
@@ -88,6 +88,8 @@ export function seedEmpty(cluster: Cluster, { serviceSecret }: SeedOptions = {})
   for (const definition of storages) cluster.storages.set(definition.storage, definition);
   addVolume(cluster, { volid: debianIso, content: 'iso', bytes: 784 * MiB });
   addVolume(cluster, { volid: debianTemplate, content: 'vztmpl', bytes: 124 * MiB });
+
+  addPciMapping(cluster, 'gpu-a', ['id=10de:1eb8,node=n1,path=0000:41:00,iommugroup=40']);
 
   const { access } = cluster;
   access.addRealm({ realm: 'ldap', type: 'ldap', comment: 'directory' });

@@ -15,7 +15,7 @@ export interface TaskRequest {
    * `log` adds a line to the task's log.
    */
   // biome-ignore lint/suspicious/noConfusingVoidType: most tasks return nothing at all
-  run(log: (line: string) => void): void | 'WARNINGS: 1';
+  run(log: (line: string) => void): void | 'WARNINGS: 1' | undefined;
   /** Undoes what was done before the answer, when the task fails or is stopped before `run`. */
   abandon?(): void;
 }

@@ -64,18 +64,23 @@ interface StorageKind {
   readonly step: number;
   /** Volumes of containers are file systems, not images. */
   readonly subvolumes?: true;
+  /** Volumes of these formats can have snapshots. */
+  readonly snapshots: readonly string[];
+  /** A volume can be the base of others. */
+  readonly bases: boolean;
 }
 
-const fileStorage: StorageKind = { files: true, step: 1024 };
+const fileStorage: StorageKind = { files: true, step: 1024, snapshots: ['qcow2'], bases: true };
+const thin = { files: false, snapshots: ['raw', 'subvol'], bases: true };
 const kinds: Readonly<Record<string, StorageKind>> = {
   dir: fileStorage,
   nfs: fileStorage,
   cifs: fileStorage,
   cephfs: fileStorage,
-  lvm: { files: false, step: 4 * MiB },
-  lvmthin: { files: false, step: 4 * MiB },
-  rbd: { files: false, step: MiB },
-  zfspool: { files: false, step: MiB, subvolumes: true },
+  lvm: { files: false, step: 4 * MiB, snapshots: [], bases: false },
+  lvmthin: { ...thin, step: 4 * MiB },
+  rbd: { ...thin, step: MiB },
+  zfspool: { ...thin, step: MiB, subvolumes: true },
 };
 
 function kindOf({ type }: StorageDefinition): StorageKind {
@@ -122,6 +127,8 @@ export interface Allocation {
   readonly format?: string;
   /** The name's ending in place of `disk-<n>`: `cloudinit`, `state-before`. */
   readonly role?: string;
+  /** The volume that this one is a linked clone of. */
+  readonly base?: Volume;
 }
 
 /**
@@ -144,8 +151,9 @@ export function allocate(cluster: Cluster, wanted: Allocation): Volume {
   const format = formatFor(kind, wanted, subvolume === true);
   const nameFor = (role: string) =>
     volumeName(kind, wanted.vmid, `${subvolume ? 'subvol' : 'vm'}-${wanted.vmid}-${role}`, format);
+  const below = wanted.base === undefined ? '' : `${splitVolid(wanted.base.volid)?.name}/`;
   return cluster.volumes.add({
-    volid: `${wanted.storage}:${nameFor(wanted.role ?? `disk-${freeNumber(cluster, definition, wanted)}`)}`,
+    volid: `${wanted.storage}:${below}${nameFor(wanted.role ?? `disk-${freeNumber(cluster, definition, wanted)}`)}`,
     storage: wanted.storage,
     node: definition.shared ? '' : wanted.node,
     vmid: wanted.vmid,
@@ -153,6 +161,7 @@ export function allocate(cluster: Cluster, wanted: Allocation): Volume {
     format,
     bytes: roundedOn(definition, wanted.bytes),
     ctime: Math.floor(cluster.now() / 1000),
+    ...(wanted.base === undefined ? {} : { parent: wanted.base.volid }),
   });
 }
 
@@ -171,7 +180,7 @@ function freeNumber(cluster: Cluster, { storage, shared }: StorageDefinition, { 
     cluster.volumes
       .ofGuest(vmid)
       .filter((volume) => volume.storage === storage && volume.node === (shared ? '' : node))
-      .map(({ volid }) => Number(/-disk-(\d+)/.exec(volid)?.[1] ?? -1)),
+      .map(({ volid }) => Number(/-disk-(\d+)[^/]*$/.exec(volid)?.[1] ?? -1)),
   );
   let number = 0;
   while (taken.has(number)) number++;
@@ -202,6 +211,31 @@ export function handOver(cluster: Cluster, volume: Volume, node: string, vmid: n
   });
   cluster.volumes.remove(volume);
   return moved;
+}
+
+/** Whether the volume's storage can keep snapshots of it. */
+export function canSnapshot(cluster: Cluster, { storage, format }: Volume): boolean {
+  const definition = cluster.storages.get(storage);
+  return definition !== undefined && kindOf(definition).snapshots.includes(format);
+}
+
+/** Whether the volume's storage can make linked clones of volumes. */
+export function canBeBase(cluster: Cluster, { storage }: Volume): boolean {
+  const definition = cluster.storages.get(storage);
+  return definition !== undefined && kindOf(definition).bases;
+}
+
+/** Whether linked clones can be made of the volume: it is the disk of a template. */
+export function isBase({ volid }: Volume): boolean {
+  return /[:/](base|basevol)-[^/]*$/.test(volid);
+}
+
+/** The volume under the name of a template's disk, from which linked clones can be made. */
+export function makeBase(cluster: Cluster, volume: Volume): Volume {
+  const name = splitVolid(volume.volid)?.name ?? '';
+  const base = name.replace(/(?<=^|\/)(vm|subvol)(?=-[^/]*$)/, (kind) => (kind === 'vm' ? 'base' : 'basevol'));
+  cluster.volumes.remove(volume);
+  return cluster.volumes.add({ ...volume, volid: `${volume.storage}:${base}` });
 }
 
 /** Where each sort of file lies below a file storage: what its volume name starts with, and the folder. */

@@ -1,6 +1,6 @@
 /** The HTTP server as a whole: what holds for every surface. */
 
-import { finished } from 'node:stream';
+import type { IncomingMessage } from 'node:http';
 import Fastify, {
   type FastifyBaseLogger,
   type FastifyInstance,
@@ -8,58 +8,55 @@ import Fastify, {
   type FastifyRequest,
   LogController,
 } from 'fastify';
-import type { Logger } from 'pino';
-import type { Gate } from './admission/admit.ts';
-import type { Inventory } from './admission/inventory.ts';
-import type { Payers } from './admission/payers.ts';
-import type { Directory } from './backends/directory.ts';
-import type { Sessions } from './backends/sessions.ts';
 import type { Config } from './config.ts';
-import { NotReadyError } from './errors.ts';
-import type { Upstream } from './pve/call.ts';
-import type { Ledger } from './quota/ledger.ts';
 import { aasRoutes } from './routes/aas/index.ts';
 import { plainText, refusalOf } from './routes/edge.ts';
-import type { SignInLimit } from './routes/sign-in-limit.ts';
+import { type Health, healthRoute } from './routes/health.ts';
+import type { Load } from './routes/load.ts';
+import type { Rooms } from './routes/rooms.ts';
 
-/** What the surfaces work with. */
-export interface Rooms {
-  readonly config: Config;
-  readonly version: string;
-  readonly directory: Directory;
-  readonly sessions: Sessions;
-  readonly signInLimit: SignInLimit;
-  readonly gate: Gate;
-  readonly upstream: Upstream;
-  readonly inventory: Inventory;
-  readonly ledger: Ledger;
-  readonly payers: Payers;
-  readonly log: Logger;
-  /** Aborts when the server begins to end: nobody waits for a task any more. */
-  readonly stopping: AbortSignal;
-}
-
-/** How long a client may take to send one request, in ms. */
+/** How long a client may take to send a request, and its headers, in ms; and how often that is looked after. */
 const requestTimeout = 30_000;
+const headersTimeout = 10_000;
+const connectionsCheckingInterval = 2000;
+
+/** Connections at a time, idle ones and WebSockets included; further ones are closed at once. */
+const maxConnections = 4096;
+
+/** How long, in ms beyond the longest wait for a task, a connection may stand still before it counts as dead. */
+const stillness = 90_000;
 
 /** UPIDs and volume ids are longer than what Fastify takes for a parameter. */
 const maxParamLength = 1024;
 
+/** What the server knows of itself. */
+export interface Condition {
+  readonly load: Load;
+  readonly health: () => Health;
+}
+
 /** The server with all its surfaces; it does not listen yet. */
-export function buildApp(rooms: Rooms): FastifyInstance {
-  const { config, log } = rooms;
-  const { application, limits } = config;
-  const loggerInstance: FastifyBaseLogger = log;
+export function buildApp(
+  { application, limits, taskWait }: Config,
+  rooms: Rooms,
+  { load, health }: Condition,
+): FastifyInstance {
+  const loggerInstance: FastifyBaseLogger = rooms.log;
   const app = Fastify({
     loggerInstance,
     logController: new LogController({ disableRequestLogging: true }),
     bodyLimit: limits.bodyBytes,
     trustProxy: [...application.trustedProxies],
     requestTimeout,
+    connectionTimeout: taskWait * 1000 + stillness,
+    http: { headersTimeout, connectionsCheckingInterval, shouldUpgradeCallback: wantsWebSocket },
+    // The guard says it in our words.
+    return503OnClosing: false,
     exposeHeadRoutes: false,
     routerOptions: { caseSensitive: false, ignoreTrailingSlash: true, maxParamLength },
     frameworkErrors: sayError,
   });
+  app.server.maxConnections = maxConnections;
   app.setErrorHandler(sayError);
   app.setNotFoundHandler((request, reply) =>
     reply.code(404).send({ error: plainText(`There is no ${request.method} ${pathOf(request)}`) }),
@@ -72,9 +69,17 @@ export function buildApp(rooms: Rooms): FastifyInstance {
     request.log.debug({ method: request.method, path: pathOf(request), status: reply.statusCode, ms }, 'answered');
   });
   allowOrigins(app, application.corsOrigins);
-  limitConcurrency(app, limits.concurrentRequests);
-  app.register((api) => aasRoutes(api, rooms), { prefix: '/api' });
+  healthRoute(app, health);
+  app.register(async (surfaces) => {
+    load.guard(surfaces, rooms.stopping);
+    surfaces.register((api) => aasRoutes(api, rooms), { prefix: '/api' });
+  });
   return app;
+}
+
+/** Requests that offer another protocol than WebSocket, such as HTTP/2, are served as if they did not. */
+function wantsWebSocket({ headers }: IncomingMessage): boolean {
+  return headers.upgrade?.toLowerCase() === 'websocket';
 }
 
 function sayError(error: unknown, request: FastifyRequest, reply: FastifyReply): void {
@@ -106,17 +111,5 @@ function allowOrigins(app: FastifyInstance, origins: readonly string[]): void {
       'access-control-max-age': '600',
     };
     await reply.code(204).headers(allowed).send();
-  });
-}
-
-/** Refuses requests beyond so many at a time, before anything is done for them. */
-function limitConcurrency(app: FastifyInstance, most: number): void {
-  let running = 0;
-  app.addHook('onRequest', async (_request, reply) => {
-    if (running >= most) throw new NotReadyError('The server is busy; try again in a moment', 1);
-    running += 1;
-    finished(reply.raw, () => {
-      running -= 1;
-    });
   });
 }

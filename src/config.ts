@@ -8,7 +8,7 @@ import type { UserHandlers } from './backends/directory.ts';
 import { backendsSchema, faultsOfModules, kindOf } from './backends/index.ts';
 import { normaliseRecord, type RecordPatch, recordSchema } from './backends/normalise.ts';
 import type { Fault } from './errors.ts';
-import { JsonError, parseJson } from './json.ts';
+import { isObject, JsonError, parseJson } from './json.ts';
 import type { UpstreamSettings } from './pve/upstream.ts';
 import { faultsOfResources, type Resources, resourcesSchema } from './quota/resources.ts';
 import { type Checked, check, didYouMean, expected, FaultsError, fits } from './schema.ts';
@@ -229,10 +229,6 @@ function importsOf(input: unknown): Imports {
   return Object.fromEntries(
     Object.entries(backends).map(([name, entry]) => [name, { import: isObject(entry) ? String(entry.import) : '' }]),
   );
-}
-
-function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 function crossFaults(

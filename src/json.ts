@@ -1,6 +1,11 @@
-/** JSON as people write it by hand: what is wrong is told with its place, and a key given twice is wrong. */
+/** JSON: what a parsed value is, and texts that people write by hand, in which a key given twice is wrong. */
 
 import { secretKey } from './secret.ts';
+
+/** Whether a value has keys of its own: neither null nor a list. */
+export function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
 
 /** A text is not JSON; the message gives line, column and the line itself. */
 export class JsonError extends Error {

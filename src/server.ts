@@ -1,24 +1,30 @@
 /** The server as a whole: its rooms made and wired, begun and ended in the right order. */
 
-import { dirname } from 'node:path';
+import { constants } from 'node:os';
+import { setTimeout as delay } from 'node:timers/promises';
 import { type Logger, pino } from 'pino';
-import type { Gate } from './admission/admit.ts';
+import type { Gate } from './admission/gate.ts';
 import { Inventory } from './admission/inventory.ts';
 import { Payers } from './admission/payers.ts';
 import { Rounds } from './admission/rounds.ts';
 import { Settlement } from './admission/settlement.ts';
 import { awaitTokenRights } from './admission/token-rights.ts';
 import { Turns } from './admission/turns.ts';
+import { Watch } from './admission/watch.ts';
 import { buildApp } from './app.ts';
-import { Directory } from './backends/directory.ts';
-import { loadBackends } from './backends/index.ts';
+import { type Directory, openDirectory } from './backends/directory.ts';
 import { Sessions } from './backends/sessions.ts';
 import { type Config, pveSettings } from './config.ts';
+import { ApiError } from './errors.ts';
+import { Root } from './pve/root.ts';
 import { createUpstream } from './pve/upstream.ts';
 import { Ledger } from './quota/ledger.ts';
-import { measured } from './quota/usage.ts';
+import { countedKeys } from './quota/usage.ts';
+import type { Health } from './routes/health.ts';
+import { Load } from './routes/load.ts';
+import type { Rooms } from './routes/rooms.ts';
 import { SignInLimit } from './routes/sign-in-limit.ts';
-import { lockDatabase, openDatabase } from './store/database.ts';
+import { type DatabaseLock, lockDatabase, openDatabase } from './store/database.ts';
 
 export interface ServerOptions {
   readonly configFile: string;
@@ -33,9 +39,14 @@ export interface Server {
   readonly inventory: Inventory;
   readonly rounds: Rounds;
   readonly ledger: Ledger;
+  readonly directory: Directory;
   readonly payers: Payers;
   readonly settlement: Settlement;
-  /** Stops taking requests, lets running ones end, settles what it can in the time given, and closes everything. */
+  readonly gate: Gate;
+  /**
+   * Stops taking requests, lets running ones end, settles what it can, and closes everything, all in the time given: what
+   * takes longer is cut off, and its reservation found open at the next start.
+   */
   close(withinMs?: number): Promise<void>;
 }
 
@@ -45,6 +56,10 @@ const turnBound = 10_000;
 /** How often what was seen is written down, in ms. */
 const saveEvery = 1000;
 
+/** The shares of the time to end in: requests may use the first, calls to PVE the second. */
+const forRequests = 0.6;
+const forCalls = 0.9;
+
 /** Starts to serve. Throws when the database or the port is taken; PVE being away only delays readiness. */
 export async function startServer(
   config: Config,
@@ -52,7 +67,7 @@ export async function startServer(
 ): Promise<Server> {
   const lock = lockDatabase(config.database);
   try {
-    return await serve(config, { configFile, version, log }, () => lock.release());
+    return await serve(config, { configFile, version, log }, lock);
   } catch (error) {
     lock.release();
     throw error;
@@ -62,37 +77,20 @@ export async function startServer(
 async function serve(
   config: Config,
   { configFile, version, log }: Required<ServerOptions>,
-  unlock: () => void,
+  lock: DatabaseLock,
 ): Promise<Server> {
-  const settings = pveSettings(config);
-  const counted = Object.entries(config.resources).flatMap(([name, { type }]) =>
-    type === 'numeric' && !measured.includes(name) ? [name] : [],
-  );
   const stopping = new AbortController();
-
+  const givingUp = new AbortController();
+  const settings = pveSettings(config);
+  const counted = countedKeys(config.resources);
   const database = openDatabase(config.database);
-  const upstream = createUpstream(settings, { log });
-  const backends = await loadBackends(config.backends, dirname(configFile), {
-    log,
-    database,
-    upstream,
-    resources: config.resources,
-  });
-  const directory = new Directory({
-    backends,
-    users: config.handlers.users,
-    pve: config.handlers.instance.pve,
-    defaultuser: config.defaultuser,
-    resources: config.resources,
-    log,
-    now: () => performance.now(),
-  });
+  const upstream = createUpstream(settings, { log, giveUp: givingUp.signal });
+  const directory = await openDirectory(config, { configFile, log, database, upstream });
   const ledger = new Ledger(database);
-  const inventory = new Inventory({ upstream, ledger, log, counted });
+  const inventory = new Inventory({ upstream, ledger, log, counted, backupStorage: config.backups?.storage });
   const rounds = new Rounds({ inventory, ledger, log, refresh: config.refresh });
   const payers = new Payers(directory, ledger, config.resources);
   const settlement = new Settlement({ upstream, ledger, inventory, log, hold: config.hold });
-  const sessions = new Sessions(upstream);
   const gate: Gate = {
     upstream,
     ledger,
@@ -104,31 +102,38 @@ async function serve(
     resources: config.resources,
     counted,
     media: config.useriso,
+    backupStorage: config.backups?.storage,
+    root: new Root(upstream, settings.root),
   };
-  const app = buildApp({
+  const load = new Load(config.limits.concurrentRequests);
+  const saving = saveRegularly(ledger, log);
+  let entitled = false;
+  const unready = () => {
+    if (stopping.signal.aborted) return 'the server is ending';
+    if (!entitled) return 'PVE has not confirmed yet that the API token has the rights it needs; the log says more';
+    return inventory.ready ? inventory.frozen?.reason : 'what the cluster holds is still being read';
+  };
+  const health = (): Health => ({ unready: unready(), problem: saving.problem });
+  const rooms: Rooms = {
     config,
     version,
     directory,
-    sessions,
+    sessions: new Sessions(upstream),
     signInLimit: new SignInLimit(),
     gate,
     upstream,
     inventory,
+    watch: new Watch({ inventory, log }),
     ledger,
     payers,
     log,
     stopping: stopping.signal,
-  });
+  };
+  const app = buildApp(config, rooms, { load, health });
 
-  const saving = setInterval(() => {
-    try {
-      ledger.save();
-    } catch (error) {
-      log.error({ err: error }, 'what was seen could not be written down; trying again');
-    }
-  }, saveEvery);
   void awaitTokenRights(upstream, settings.token, { log, signal: stopping.signal }).then(() => {
     if (stopping.signal.aborted) return;
+    entitled = true;
     rounds.start();
     settlement.resume();
   });
@@ -141,33 +146,79 @@ async function serve(
     inventory,
     rounds,
     ledger,
+    directory,
     payers,
     settlement,
+    gate,
     async close(withinMs = 8000) {
+      const end = performance.now() + withinMs;
+      const until = (share: number) => Math.max(0, end - withinMs * (1 - share) - performance.now());
+      const soon = <T>(work: Promise<T>, share: number) =>
+        Promise.race([work, delay(until(share), undefined, { ref: false })]);
       stopping.abort();
-      await app.close();
+      const closed = app.close();
+      await soon(load.idle(), forRequests);
+      app.server.closeAllConnections();
       rounds.close();
-      await settlement.close(withinMs);
-      clearInterval(saving);
-      ledger.save();
-      for (const { backend } of backends.values()) await backend.close?.();
+      const cut = setTimeout(() => givingUp.abort(), until(forCalls));
+      await settlement.close(until(forCalls));
       await upstream.close();
+      clearTimeout(cut);
+      await soon(Promise.all([closed, load.idle(), directory.close()]), 1);
+      load.close();
+      saving.stop();
       database.close();
-      unlock();
+      lock.release();
     },
   };
 }
 
-/** Runs the server as this process: until SIGTERM or SIGINT, then ends it cleanly. */
+interface Saving {
+  /** Why what was seen cannot be written down, while that is so. */
+  readonly problem: string | undefined;
+  /** Writes a last time. */
+  stop(): void;
+}
+
+/** Writes down what was seen, again and again; tells the log once when that begins to fail, and once when it works again. */
+function saveRegularly(ledger: Ledger, log: Logger): Saving {
+  let problem: string | undefined;
+  const save = () => {
+    try {
+      ledger.save();
+      if (problem !== undefined) log.info('the database can be written again');
+      problem = undefined;
+    } catch (error) {
+      if (problem === undefined)
+        log.error({ err: error }, 'the database cannot be written; nothing is changed until it can');
+      problem = error instanceof ApiError ? error.message : 'the database cannot be written';
+    }
+  };
+  const timer = setInterval(save, saveEvery);
+  return {
+    get problem() {
+      return problem;
+    },
+    stop() {
+      clearInterval(timer);
+      save();
+    },
+  };
+}
+
+/** Runs the server as this process: SIGTERM or SIGINT ends it cleanly, a second one at once. */
 export async function runServer(config: Config, options: ServerOptions): Promise<void> {
   const log = options.log ?? pino();
   const server = await startServer(config, { ...options, log });
   log.info({ url: server.url, version: options.version }, 'serving');
+  let ending = false;
   const end = async (signal: NodeJS.Signals) => {
+    if (ending) process.exit(128 + constants.signals[signal]);
+    ending = true;
     log.info({ signal }, 'ending: running requests finish first');
     await server.close();
-    process.exitCode = 0;
     log.info('ended');
+    process.exit(0);
   };
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, end);
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, end);
 }

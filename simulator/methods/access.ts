@@ -17,7 +17,9 @@ export const accessMethods: readonly MethodRow[] = [
     permissions: { user: 'all' },
     parameters: {},
     run: () =>
-      ['acl', 'domains', 'groups', 'password', 'permissions', 'roles', 'ticket', 'users'].map((subdir) => ({ subdir })),
+      ['acl', 'domains', 'groups', 'password', 'permissions', 'roles', 'tfa', 'ticket', 'users'].map((subdir) => ({
+        subdir,
+      })),
   },
   {
     method: 'GET',
@@ -44,18 +46,6 @@ export const accessMethods: readonly MethodRow[] = [
       users: named('pve-userid-list'),
     },
     run: writeAcl,
-  },
-  {
-    method: 'GET',
-    path: '/access/domains',
-    permissions: { user: 'world' },
-    parameters: {},
-    run: ({ cluster }) =>
-      [...cluster.access.realms.values()].map(({ realm, type, comment, default: isDefault }) => ({
-        ...{ realm, type },
-        ...(comment === undefined ? {} : { comment }),
-        ...(isDefault ? { default: 1 } : {}),
-      })),
   },
   {
     method: 'GET',

@@ -91,7 +91,7 @@ export const clusterMethods: readonly MethodRow[] = [
     path: '/cluster',
     permissions: { user: 'all' },
     parameters: {},
-    run: () => ['nextid', 'options', 'resources', 'status', 'tasks'].map((name) => ({ name })),
+    run: () => ['mapping', 'nextid', 'options', 'resources', 'status', 'tasks'].map((name) => ({ name })),
   },
   {
     method: 'GET',

@@ -2,13 +2,19 @@
 
 import type { MethodRow } from '../method.ts';
 import { accessMethods } from './access.ts';
+import { backupMethods } from './backups.ts';
 import { clusterMethods } from './cluster.ts';
+import { copyMethods } from './copies.ts';
 import { lxcMethods } from './lxc.ts';
+import { mappingMethods } from './mappings.ts';
 import { nodeMethods } from './nodes.ts';
 import { poolMethods } from './pools.ts';
 import { qemuMethods } from './qemu.ts';
+import { realmMethods } from './realms.ts';
+import { snapshotMethods } from './snapshots.ts';
 import { storageMethods } from './storage.ts';
 import { taskMethods } from './tasks.ts';
+import { tfaMethods } from './tfa.ts';
 import { ticketMethods } from './ticket.ts';
 import { userMethods } from './users.ts';
 import { versionMethods } from './version.ts';
@@ -17,12 +23,18 @@ export const methods: readonly MethodRow[] = [
   ...versionMethods,
   ...ticketMethods,
   ...accessMethods,
+  ...realmMethods,
   ...userMethods,
+  ...tfaMethods,
   ...nodeMethods,
   ...qemuMethods,
   ...lxcMethods,
+  ...snapshotMethods,
+  ...copyMethods,
   ...storageMethods,
+  ...backupMethods,
   ...taskMethods,
   ...clusterMethods,
+  ...mappingMethods,
   ...poolMethods,
 ];

@@ -2,15 +2,7 @@
 
 import { type ConfigWrite, givenOptions, withdrawnKeys } from '../config-write.ts';
 import { liveStatus } from '../guest-status.ts';
-import {
-  assertDigest,
-  assertUnlocked,
-  guestOf,
-  listedGuests,
-  pendingRows,
-  shownConfig,
-  snapshotRows,
-} from '../guests.ts';
+import { assertDigest, assertUnlocked, guestOf, listedGuests, pendingRows, shownConfig } from '../guests.ts';
 import { canonicalLxcOptions, demandLxcOptions, demandMounts, writeLxcConfig } from '../lxc-config.ts';
 import {
   createContainer,
@@ -98,6 +90,9 @@ export const lxcMethods: readonly MethodRow[] = [
       'ha-managed': flag,
       bwlimit: number(0),
       start: flag,
+      force: flag,
+      restore: flag,
+      unique: { ...flag, requires: 'restore' },
     },
     run: createContainer,
   },
@@ -108,7 +103,9 @@ export const lxcMethods: readonly MethodRow[] = [
     parameters: { vmid },
     run(context) {
       guestOf(context, 'lxc');
-      return ['config', 'pending', 'status', 'resize', 'move_volume', 'snapshot'].map((subdir) => ({ subdir }));
+      return ['clone', 'config', 'migrate', 'move_volume', 'pending', 'resize', 'snapshot', 'status', 'template'].map(
+        (subdir) => ({ subdir }),
+      );
     },
   },
   {
@@ -170,13 +167,6 @@ export const lxcMethods: readonly MethodRow[] = [
       bwlimit: number(0),
     },
     run: (context) => moveMount(context, guestOf(context, 'lxc')),
-  },
-  {
-    method: 'GET',
-    path: `${guestPath}/snapshot`,
-    permissions: onGuest('VM.Audit'),
-    parameters: { vmid },
-    run: (context) => snapshotRows(guestOf(context, 'lxc')),
   },
   {
     method: 'GET',

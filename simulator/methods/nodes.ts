@@ -93,7 +93,17 @@ export const nodeMethods: readonly MethodRow[] = [
     parameters: {},
     run: (context) => [...context.cluster.nodes.values()].map((node) => nodeRow(context, node)),
   },
-  index('/nodes/{node}', 'name', ['capabilities', 'hardware', 'lxc', 'network', 'qemu', 'status', 'storage', 'tasks']),
+  index('/nodes/{node}', 'name', [
+    'capabilities',
+    'hardware',
+    'lxc',
+    'network',
+    'qemu',
+    'status',
+    'storage',
+    'tasks',
+    'vzdump',
+  ]),
   {
     method: 'GET',
     path: '/nodes/{node}/status',

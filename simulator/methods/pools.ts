@@ -51,6 +51,10 @@ function listPools(context: Context): readonly Record<string, unknown>[] {
 function createPool({ cluster, param }: Context): null {
   const id = String(param.poolid);
   if (cluster.pools.has(id)) throw new PveError(500, `pool '${id}' already exists`);
+  const parent = id.slice(0, Math.max(0, id.lastIndexOf('/')));
+  if (parent !== '' && !cluster.pools.has(parent)) {
+    throw new PveError(500, `parent '${parent}' of pool '${id}' does not exist`);
+  }
   cluster.pools.set(id, { poolid: id, comment: String(param.comment ?? ''), vms: new Set(), storages: new Set() });
   return null;
 }
@@ -59,18 +63,20 @@ function demandModify({ cluster, caller }: Context, path: string): void {
   if (!mayModifyPermissions(cluster.access, caller, path)) throw permissionError(`${path}, Permissions.Modify`);
 }
 
-/** Puts members in or takes them out; a guest of another pool moves only when that is said. */
+/** Puts members in or takes them out, all or none of them; a guest of another pool moves only when that is said. */
 function updatePool(context: Context): null {
-  const { param } = context;
+  const { cluster, param } = context;
   const pool = poolOf(context);
   const vmids = splitList(String(param.vms ?? '')).map(Number);
   const storages = splitList(String(param.storage ?? ''));
   for (const vmid of vmids) demandModify(context, `/vms/${vmid}`);
   for (const storage of storages) demandModify(context, `/storage/${storage}`);
 
+  for (const vmid of vmids) demandMove(context, pool, vmid);
+  for (const storage of storages) demandStorageMove(context, pool, storage);
   for (const vmid of vmids) {
-    if (param.delete) removeGuest(context, pool, vmid);
-    else admitGuest(context, pool, vmid);
+    if (param.delete) cluster.leave(vmid);
+    else cluster.join(pool.poolid, vmid);
   }
   for (const storage of storages) {
     if (param.delete) pool.storages.delete(storage);
@@ -80,24 +86,31 @@ function updatePool(context: Context): null {
   return null;
 }
 
-function removeGuest({ cluster }: Context, pool: Pool, vmid: number): void {
-  if (!pool.vms.has(vmid)) throw new PveError(500, `VM ${vmid} is not a pool member`);
-  cluster.leave(vmid);
-}
-
-function admitGuest({ cluster, param }: Context, pool: Pool, vmid: number): void {
+function demandMove({ cluster, param }: Context, pool: Pool, vmid: number): void {
+  if (param.delete) {
+    if (!pool.vms.has(vmid)) throw new PveError(500, `VM ${vmid} is not a pool member`);
+    return;
+  }
   const current = cluster.poolOf(vmid);
   if (current === pool.poolid) throw new PveError(500, `VM ${vmid} is already a pool member`);
   if (current !== undefined && !param['allow-move']) {
     throw new PveError(500, `VM ${vmid} belongs already to pool '${current}' and 'allow-move' is not set`);
   }
-  cluster.join(pool.poolid, vmid);
+}
+
+function demandStorageMove({ param }: Context, { storages }: Pool, storage: string): void {
+  if (param.delete && !storages.has(storage)) throw new PveError(500, `Storage '${storage}' is not a pool member`);
+  if (!param.delete && storages.has(storage)) throw new PveError(500, `Storage '${storage}' is already a pool member`);
 }
 
 function deletePool(context: Context): null {
   const { poolid: id, vms, storages } = poolOf(context);
   if (vms.size + storages.size > 0) throw new PveError(500, `pool '${id}' is not empty`);
-  context.cluster.pools.delete(id);
+  const { cluster } = context;
+  const child = [...cluster.pools.keys()].find((other) => other.startsWith(`${id}/`));
+  if (child !== undefined) throw new PveError(500, `pool '${id}' is not empty (contains pool '${child}')`);
+  cluster.pools.delete(id);
+  cluster.access.dropAcl(`/pool/${id}`);
   return null;
 }
 

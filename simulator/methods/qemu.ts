@@ -2,19 +2,12 @@
 
 import { type ConfigWrite, givenOptions, withdrawnKeys } from '../config-write.ts';
 import { liveStatus } from '../guest-status.ts';
-import {
-  assertDigest,
-  assertUnlocked,
-  guestOf,
-  listedGuests,
-  pendingRows,
-  shownConfig,
-  snapshotRows,
-} from '../guests.ts';
+import { assertDigest, assertUnlocked, guestOf, listedGuests, pendingRows, shownConfig } from '../guests.ts';
 import { type Context, type MethodRow, type Permissions, PveError } from '../method.ts';
 import { parametersOf, qemuOptions } from '../options.ts';
 import {
   digest,
+  diskKeys,
   diskSize,
   flag,
   integer,
@@ -48,9 +41,6 @@ const configPermissions: Permissions = {
   ],
 };
 
-const diskKeys = Object.entries({ ide: 4, scsi: 31, virtio: 16, sata: 6, efidisk: 1, tpmstate: 1 }).flatMap(
-  ([name, count]) => Array.from({ length: count }, (_, index) => `${name}${index}`),
-);
 const unusedKeys = Array.from({ length: 256 }, (_, index) => `unused${index}`);
 
 const configParameters = {
@@ -139,6 +129,10 @@ export const qemuMethods: readonly MethodRow[] = [
     parameters: {
       ...parametersOf(qemuOptions),
       vmid,
+      archive: { ...text, maxLength: 255 },
+      force: { ...flag, requires: 'archive' },
+      unique: { ...flag, requires: 'archive' },
+      'live-restore': flag,
       pool: named('pve-poolid'),
       storage: storageId,
       start: flag,
@@ -155,7 +149,18 @@ export const qemuMethods: readonly MethodRow[] = [
     parameters: { vmid },
     run(context) {
       guestOf(context, 'qemu');
-      return ['config', 'pending', 'status', 'unlink', 'resize', 'move_disk', 'snapshot'].map((subdir) => ({ subdir }));
+      return [
+        'clone',
+        'config',
+        'migrate',
+        'move_disk',
+        'pending',
+        'resize',
+        'snapshot',
+        'status',
+        'template',
+        'unlink',
+      ].map((subdir) => ({ subdir }));
     },
   },
   {
@@ -224,13 +229,6 @@ export const qemuMethods: readonly MethodRow[] = [
       bwlimit: integer(0),
     },
     run: (context) => moveDrive(context, guestOf(context, 'qemu')),
-  },
-  {
-    method: 'GET',
-    path: `${guestPath}/snapshot`,
-    permissions: onGuest('VM.Audit'),
-    parameters: { vmid },
-    run: (context) => snapshotRows(guestOf(context, 'qemu')),
   },
   {
     method: 'GET',

@@ -1,10 +1,12 @@
 /** `/storage` and `/nodes/{node}/storage`: where volumes lie, and what lies there. */
 
+import { backupType } from '../archives.ts';
 import type { StorageDefinition, Volume } from '../cluster.ts';
 import { type Context, type MethodRow, type Permissions, PveError, parameterError } from '../method.ts';
 import { splitList } from '../named-formats.ts';
 import { flag, integer, named, oneOf, text, vmid } from '../parameters.ts';
 import { type Asker, demand, demandVolume, may, mayUseVolume } from '../permit.ts';
+import { backupsOn, isProtectionLeft, protectionFault } from '../pruning.ts';
 import { MiB } from '../sizes.ts';
 import { isOnNode, namedVolid, ownerOf, pathOf, roundedOn, splitVolid, storageOn, usedBytes } from '../volumes.ts';
 
@@ -20,13 +22,21 @@ function visible(asker: Asker): readonly StorageDefinition[] {
   );
 }
 
-function definitionRow({ storage, type, content, shared, nodes }: StorageDefinition): Record<string, unknown> {
+function definitionRow({
+  storage,
+  type,
+  content,
+  shared,
+  nodes,
+  pruneBackups,
+}: StorageDefinition): Record<string, unknown> {
   return {
     storage,
     type,
     content: content.join(','),
     ...(shared ? { shared: 1 } : {}),
     ...(nodes === undefined ? {} : { nodes: nodes.join(',') }),
+    ...(pruneBackups === undefined ? {} : { 'prune-backups': pruneBackups }),
   };
 }
 
@@ -59,7 +69,8 @@ function listed(context: Context): readonly Record<string, unknown>[] {
 }
 
 function volumeRow(volume: Volume): Record<string, unknown> {
-  const { volid, format, bytes, fileBytes, content, ctime, vmid: owner, notes, parent, subtype } = volume;
+  const { volid, format, bytes, fileBytes, content, ctime, vmid: owner, notes, parent } = volume;
+  const subtype = backupType(volid);
   return {
     volid,
     format,
@@ -187,8 +198,18 @@ function describeVolume(context: Context): null {
   demandVolume(context, undefined, volid);
   const volume = volumeOf(context, volid);
   if (param.notes !== undefined) volume.notes = String(param.notes);
-  if (param.protected !== undefined) volume.protected = param.protected === 1;
+  if (param.protected !== undefined) protect(context, volume, param.protected === 1);
   return null;
+}
+
+function protect(context: Context, volume: Volume, wanted: boolean): void {
+  const { cluster, node } = context;
+  const { storage, volid, vmid: owner } = volume;
+  const others = backupsOn(cluster, storageOn(cluster, node, storage), node, { vmid: owner, type: backupType(volid) });
+  const isMaster = may(context, `/storage/${storage}`, ['Datastore.Allocate']);
+  if (wanted && !volume.protected && !isProtectionLeft(others, isMaster))
+    throw new PveError(500, protectionFault(storage));
+  volume.protected = wanted;
 }
 
 export const storageMethods: readonly MethodRow[] = [
@@ -231,7 +252,7 @@ export const storageMethods: readonly MethodRow[] = [
     path: storagePath,
     permissions: readable,
     parameters: {},
-    run: () => ['content', 'status'].map((subdir) => ({ subdir })),
+    run: () => ['content', 'prunebackups', 'status'].map((subdir) => ({ subdir })),
   },
   {
     method: 'GET',

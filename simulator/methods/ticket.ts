@@ -4,7 +4,7 @@ import { type Access, normalisePath, permissionError } from '../access.ts';
 import { type Context, type MethodRow, PveError, parameterError } from '../method.ts';
 import { splitList } from '../named-formats.ts';
 import { flag, text, textOf } from '../parameters.ts';
-import { newPassword, userid } from './users.ts';
+import { demandOwnPasswords, newPassword, userid } from './users.ts';
 
 export const ticketMethods: readonly MethodRow[] = [
   { method: 'GET', path: '/access/ticket', permissions: { user: 'world' }, parameters: {}, run: () => null },
@@ -56,7 +56,7 @@ function signIn({ cluster: { access }, param }: Context): unknown {
   if (param.path !== undefined) return verifyRights(access, userid, String(param.path), splitList(param.privs));
 
   const now = access.seconds;
-  const needsSecondFactor = proof === 'password' && access.user(userid).totp !== undefined;
+  const needsSecondFactor = proof === 'password' && enabledFactors(access, userid).length > 0;
   const session = {
     username: userid,
     CSRFPreventionToken: access.tickets.issueCsrf(userid, now),
@@ -75,12 +75,23 @@ function proofOf(
   if (!access.isActive(userid)) return undefined;
   const user = access.user(userid);
   if (challenge !== undefined) {
-    const isRight = user.totp !== undefined && secret === `totp:${user.totp}`;
-    return isRight && access.tickets.verifyChallenge(challenge, userid, access.seconds) ? 'second factor' : undefined;
+    const isFresh = access.tickets.verifyChallenge(challenge, userid, access.seconds);
+    return isFresh && opensFactor(access, userid, secret) ? 'second factor' : undefined;
   }
   const ticketOf = access.tickets.verify(secret, access.seconds);
   if (ticketOf === userid || ticketOf === 'root@pam') return 'ticket';
   return user.password !== undefined && user.password === secret ? 'password' : undefined;
+}
+
+function enabledFactors(access: Access, userid: string) {
+  return [...access.user(userid).factors.values()].filter(({ enable }) => enable);
+}
+
+/** `totp:123456` or `recovery:<key>`. */
+function opensFactor(access: Access, userid: string, proof: string): boolean {
+  const [, type, value = ''] = /^(totp|recovery):(.*)$/.exec(proof) ?? [];
+  const factors = enabledFactors(access, userid).filter((factor) => factor.type === type);
+  return factors.some(({ accepts }) => accepts(value, access.seconds));
 }
 
 function verifyRights(access: Access, userid: string, path: string, wanted: readonly string[]): unknown {
@@ -122,5 +133,6 @@ function changePassword({ cluster: { access }, caller, param }: Context): void {
     throw parameterError({ 'confirmation-password': 'wrong or missing confirmation password' });
   }
   if (user.userid === 'root@pam' && caller.user !== 'root@pam') throw permissionError();
+  demandOwnPasswords(access, user.userid);
   access.setPassword(user.userid, String(param.password));
 }

@@ -156,6 +156,31 @@ export const userMethods: readonly MethodRow[] = [
     run: createToken,
   },
   {
+    method: 'PUT',
+    path: '/access/users/{userid}/token/{tokenid}',
+    permissions: { check: ownOrUserModify },
+    parameters: {
+      comment: text,
+      delete: named('pve-configid-list'),
+      expire: integer(0),
+      privsep: flag,
+      regenerate: flag,
+      tokenid,
+    },
+    run: updateToken,
+  },
+  {
+    method: 'PUT',
+    path: '/access/users/{userid}/unlock-tfa',
+    permissions: { check: ['userid-group', ['User.Modify']] },
+    parameters: {},
+    run({ cluster, param }) {
+      cluster.access.user(String(param.userid));
+      // Nobody is ever locked out here, so nobody was before.
+      return 0;
+    },
+  },
+  {
     method: 'DELETE',
     path: '/access/users/{userid}/token/{tokenid}',
     permissions: { check: ownOrUserModify },
@@ -169,6 +194,12 @@ export function existingGroup(access: Access, groupid: string): Group {
   const group = access.groups.get(groupid);
   if (group === undefined) throw new PveError(500, `group '${groupid}' does not exist`);
   return group;
+}
+
+/** Refuses to keep a password for a user whose realm asks another server for it. */
+export function demandOwnPasswords(access: Access, id: string): void {
+  const type = access.realmOf(id)?.type;
+  if (type !== 'pve' && type !== 'pam') throw new PveError(500, `can't change password on auth type '${type}'`);
 }
 
 function readGroups({ cluster: { access }, caller }: Context): unknown {
@@ -190,7 +221,7 @@ function readUsers({ cluster: { access }, caller, param }: Context): unknown {
   return [...access.users.values()]
     .filter((user) => sees(user) && (param.enabled === undefined || user.enable === (param.enabled === 1)))
     .map((user) => {
-      const realm = access.realms.get(user.userid.slice(user.userid.lastIndexOf('@') + 1));
+      const realm = access.realmOf(user.userid);
       const tokens = [...user.tokens.values()].map((token) => ({ tokenid: token.tokenid, ...tokenInfo(token) }));
       const more = { groups: access.groupsOf(user.userid).join(','), tokens };
       return {
@@ -204,11 +235,11 @@ function readUsers({ cluster: { access }, caller, param }: Context): unknown {
 function createUser({ cluster: { access }, param }: Context): void {
   const id = String(param.userid);
   if (access.users.has(id)) throw new PveError(500, `create user failed: user '${id}' already exists`);
-  if (!access.realms.has(id.slice(id.lastIndexOf('@') + 1)))
-    throw new PveError(500, `create user failed: realm of '${id}' does not exist`);
+  if (access.realmOf(id) === undefined) throw new PveError(500, `create user failed: realm of '${id}' does not exist`);
   const groups = splitList(param.groups);
   for (const group of groups) existingGroup(access, group);
   const password = textOf(param.password);
+  if (password !== undefined) demandOwnPasswords(access, id);
   access.addUser(id, { ...profileIn(param), groups, ...(password === undefined ? {} : { password }) });
 }
 
@@ -231,6 +262,34 @@ function createToken({ cluster: { access }, param }: Context): unknown {
   const value = access.addToken(userid, id, { expire, privsep, ...(comment === undefined ? {} : { comment }) });
   const info = { expire, privsep: privsep ? 1 : 0, ...(comment === undefined ? {} : { comment }) };
   return { 'full-tokenid': `${userid}!${id}`, info, value };
+}
+
+const deletable = ['comment', 'expire', 'privsep'];
+
+/** The secret stays unless a new one is asked for; only then it is shown. */
+function updateToken(context: Context): unknown {
+  const { cluster, param } = context;
+  const { access } = cluster;
+  const id = String(param.userid);
+  const before = existingToken(context);
+  const removed = splitList(param.delete);
+  const unknown = removed.find((key) => !deletable.includes(key));
+  if (unknown !== undefined) throw parameterError({ delete: `no such property '${unknown}'` });
+  const value = <Kind>(key: string, given: Kind | undefined, now: Kind | undefined) =>
+    given ?? (removed.includes(key) ? undefined : now);
+  const comment = value('comment', textOf(param.comment), before.comment);
+  const privsep = param.privsep === undefined ? undefined : param.privsep === 1;
+  const token = {
+    expire: value('expire', param.expire as number | undefined, before.expire) ?? 0,
+    privsep: value('privsep', privsep, before.privsep) ?? true,
+    ...(comment === undefined ? {} : { comment }),
+  };
+  const secret = access.addToken(id, before.tokenid, {
+    ...token,
+    ...(param.regenerate ? {} : { secret: before.secret }),
+  });
+  const shown = tokenInfo({ ...token, tokenid: before.tokenid, secret });
+  return param.regenerate ? { ...shown, 'full-tokenid': `${id}!${before.tokenid}`, value: secret } : shown;
 }
 
 function existingToken({ cluster: { access }, param }: Context): Token {

@@ -1,8 +1,18 @@
 /** May this user touch this instance, node, pool, vmid? PVE says who may touch, the records say what is theirs. */
 
-import type { UserRecord } from '../backends/record.ts';
-import { BadRequestError, type Fault, ForbiddenError, UnauthenticatedError, UpstreamBrokenError } from '../errors.ts';
-import { type Credential, call, succeeded, type Upstream } from '../pve/call.ts';
+import {
+  BadRequestError,
+  ConflictError,
+  type Fault,
+  ForbiddenError,
+  UnauthenticatedError,
+  UpstreamBrokenError,
+} from '../errors.ts';
+import { type Credential, call, type Upstream } from '../pve/call.ts';
+import type { Config } from '../pve/instance.ts';
+import { privilegesOn } from '../pve/rights.ts';
+import { type Grants, grantedNames, grants, type UserRecord } from '../quota/record.ts';
+import type { Gate } from './gate.ts';
 
 /** A signed-in user, as the gate sees them. */
 export interface Caller {
@@ -24,15 +34,15 @@ export async function holds(
   const answer = await upstream.send(call('GET', '/access/permissions', [], { path }), credential);
   if (answer.status === 401)
     throw new UnauthenticatedError(`PVE does not accept the session any more: ${answer.reason}`);
-  const held = (answer.data as Record<string, Record<string, unknown>> | null)?.[path];
-  if (!succeeded(answer) || typeof held !== 'object')
+  const held = privilegesOn(answer, path);
+  if (held === null)
     throw new UpstreamBrokenError(`PVE does not tell the rights on ${path}: ${answer.status} ${answer.reason}`);
-  return Object.hasOwn(held, privilege);
+  return held.has(privilege);
 }
 
 /** The pool for a new instance: the one asked for, or the user's only one. */
 export function poolFor({ cluster }: UserRecord, asked: string | undefined): string {
-  const own = Object.entries(cluster.pools).flatMap(([pool, granted]) => (granted ? [pool] : []));
+  const own = grantedNames(cluster.pools);
   const pool = asked ?? (own.length === 1 ? own[0] : undefined);
   if (pool === undefined)
     throw new BadRequestError({
@@ -57,23 +67,61 @@ export function mustBeOwnPlace(
           ? `${vmid} is not in your range ${min} to ${max}`
           : `${vmid} is not yours: you have no range of vmids`,
     });
-  if (!granted(cluster.nodes, node))
+  if (!grants(cluster.nodes, node))
     faults.push({ field: 'node', problem: `${node} is not one of your nodes (${listed(cluster.nodes)})` });
-  if (!granted(cluster.pools, pool))
+  if (!grants(cluster.pools, pool))
     faults.push({ field: 'pool', problem: `${pool} is not one of your pools (${listed(cluster.pools)})` });
   if (faults.length > 0)
     throw new ForbiddenError(faults.map(({ field, problem }) => `${field}: ${problem}`).join('; '));
 }
 
-/** Whether a record's list grants a name. */
-export function granted(list: Readonly<Record<string, boolean>>, name: string): boolean {
-  return Object.hasOwn(list, name) && list[name] === true;
+/** An instance that is there: PVE makes the caller its operator, and it is theirs to pay for or in a pool of theirs. */
+export async function mustBeTheirs(
+  { upstream, inventory, ledger, operatorPrivilege }: Gate,
+  caller: Caller,
+  vmid: number,
+): Promise<void> {
+  if (!(await holds(upstream, caller, `/vms/${vmid}`, operatorPrivilege))) {
+    throw new ForbiddenError(
+      `you have no ${operatorPrivilege} on instance ${vmid} in PVE, or there is no such instance`,
+    );
+  }
+  const { pool } = await inventory.find(vmid);
+  const payers = ledger.payersOf(vmid);
+  if (payers.length === 0) {
+    throw new ForbiddenError(
+      `nobody pays for instance ${vmid}, so only an administrator can change it; ask one to assign it to you`,
+    );
+  }
+  if (!payers.includes(caller.user) && (pool === undefined || !grants(caller.record.cluster.pools, pool))) {
+    throw new ForbiddenError(`instance ${vmid} is neither yours to pay for nor in one of your pools`);
+  }
 }
 
-function listed(list: Readonly<Record<string, boolean>>): string {
-  return (
-    Object.entries(list)
-      .flatMap(([name, grant]) => (grant ? [name] : []))
-      .join(', ') || 'you have none'
-  );
+/** A new instance: node, pool and vmid are the caller's, and PVE makes them an operator there. Gives the parameters with the pool. */
+export async function placed(
+  { upstream, inventory, operatorPrivilege }: Gate,
+  caller: Caller,
+  params: Config,
+  { node, vmid }: { readonly node: string; readonly vmid: number },
+): Promise<Config> {
+  if (!Number.isSafeInteger(vmid) || vmid < 100) {
+    throw new BadRequestError({
+      field: 'vmid',
+      problem: `must be a vmid from 100 to 999999999, not ${JSON.stringify(params.vmid ?? null)}`,
+    });
+  }
+  if (caller.record.cluster.admin) return params;
+  const pool = poolFor(caller.record, params.pool);
+  mustBeOwnPlace(caller.record, { node, pool, vmid });
+  const isOperator = async (path: string) => await holds(upstream, caller, path, operatorPrivilege);
+  if (!(await isOperator(`/pool/${pool}`)) && !(await isOperator(`/vms/${vmid}`)))
+    throw new ForbiddenError(`you have no ${operatorPrivilege} on pool ${pool} in PVE`);
+  // A guest that no list has shown yet must not become the caller's by their asking for its vmid.
+  if (!(await inventory.isFree(vmid))) throw new ConflictError(`vmid ${vmid} is already taken; choose another one`);
+  return { ...params, pool };
+}
+
+function listed(list: Grants): string {
+  return grantedNames(list).join(', ') || 'you have none';
 }

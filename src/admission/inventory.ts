@@ -7,7 +7,9 @@ import type { Logger } from 'pino';
 import { ConflictError, NotFoundError, UpstreamBrokenError } from '../errors.ts';
 import { type Answer, call, type Params, succeeded, type Upstream } from '../pve/call.ts';
 import {
+  type Backup,
   birthMark,
+  bornAt,
   type Config,
   drivesOf,
   type GuestType,
@@ -19,11 +21,16 @@ import {
 import {
   type ClusterNode,
   type Guest,
+  noContent,
+  type PciFunction,
+  readContent,
+  readMappings,
+  readPciFunctions,
   readResources,
-  readVolumes,
   type StorageOnNode,
   unlistedGuest,
 } from '../pve/listing.ts';
+import { privilegesOn } from '../pve/rights.ts';
 import type { Absence, Ledger, Sighting, Stamp } from '../quota/ledger.ts';
 import { usageOf } from '../quota/usage.ts';
 import { Memory, type Reading } from './memory.ts';
@@ -51,6 +58,13 @@ export interface Frozen {
   readonly reason: string;
 }
 
+/** The devices of a node when they were last read. */
+interface Devices extends Required<Pick<Host, 'mappings'>> {
+  readonly at: number;
+  readonly functions: readonly PciFunction[];
+  readonly names: ReadonlyMap<string, string>;
+}
+
 /** How long a node's list of devices is believed, in ms. */
 const devicesBelievedFor = 600_000;
 
@@ -62,10 +76,11 @@ export class Inventory {
   readonly #ledger: Ledger;
   readonly #log: Logger;
   readonly #counted: readonly string[];
+  readonly #backupStorage: string | undefined;
   readonly #memory = new Memory();
   readonly #guests = new Map<number, Guest>();
   readonly #hints = new Map<number, string>();
-  readonly #devices = new Map<string, { readonly at: number; readonly names: ReadonlyMap<string, string> }>();
+  readonly #devices = new Map<string, Devices>();
   readonly #stale = new Set<number>();
   #nodes: readonly ClusterNode[] = [];
   #storages: readonly StorageOnNode[] = [];
@@ -75,17 +90,25 @@ export class Inventory {
   #listed = false;
   #storagesListed = false;
 
-  /** `counted` names further numeric configuration keys that are resources. */
+  /** `counted` names further numeric configuration keys that are resources; `backupStorage` is where backups are counted. */
   constructor({
     upstream,
     ledger,
     log,
     counted,
-  }: { upstream: Upstream; ledger: Ledger; log: Logger; counted: readonly string[] }) {
+    backupStorage,
+  }: {
+    upstream: Upstream;
+    ledger: Ledger;
+    log: Logger;
+    counted: readonly string[];
+    backupStorage: string | undefined;
+  }) {
     this.#upstream = upstream;
     this.#ledger = ledger;
     this.#log = log;
     this.#counted = counted;
+    this.#backupStorage = backupStorage;
   }
 
   /** Whether all lists have been read at least once. */
@@ -123,13 +146,18 @@ export class Inventory {
   /** What is known of a node. */
   host(node: string): Host {
     const cpus = this.#nodes.find((one) => one.node === node)?.cpus;
-    const devices = this.#devices.get(node)?.names;
-    return { node, ...(cpus === undefined ? {} : { cpus }), ...(devices === undefined ? {} : { devices }) };
+    const { names, mappings } = this.#devices.get(node) ?? {};
+    return {
+      node,
+      ...(cpus === undefined ? {} : { cpus }),
+      ...(names === undefined ? {} : { devices: names }),
+      ...(mappings === undefined ? {} : { mappings }),
+    };
   }
 
-  /** The volumes that storages held under a vmid when they were last looked at. */
-  volumes(vmid: number): ReadonlyMap<string, Volume> {
-    return this.#memory.volumes(vmid);
+  /** The volumes that storages held under a vmid when they were last looked at, as a guest on `node` has them. */
+  volumes(vmid: number, node: string): ReadonlyMap<string, Volume> {
+    return this.#memory.volumes(vmid, node);
   }
 
   /**
@@ -167,7 +195,8 @@ export class Inventory {
     const places = new Map<string, StorageOnNode>();
     for (const row of this.#storages) {
       const place = this.#placeOf(row.storage, row.node);
-      if (row.available && row.holdsImages && !places.has(place)) places.set(place, row);
+      const wanted = row.holdsImages || row.storage === this.#backupStorage;
+      if (row.available && wanted && !places.has(place)) places.set(place, row);
     }
     for (const [place, row] of places) {
       await this.#listStorage(place, row).catch((error: unknown) => {
@@ -194,11 +223,11 @@ export class Inventory {
     if (!succeeded(answer)) return this.#lookElsewhere(where, place, answer, storages);
     const reading = readPending(answer.data);
     if (reading === null) throw new UpstreamBrokenError(`PVE's answer about instance ${vmid} is not understood`);
-    await this.#readDevices(place.node, reading);
+    if (passesDevices(reading)) await this.devices(place.node);
 
-    const first = this.#instance(place, reading, this.#memory.volumes(vmid));
+    const first = this.#instance(place, reading);
     await this.#readVolumes(place, this.#chosen(storages, vmid, first), stamp);
-    const instance = this.#instance(place, reading, this.#memory.volumes(vmid));
+    const instance = this.#instance(place, reading);
     const sighting = this.#sighting(instance);
     if (this.#ledger.isCurrent(vmid, stamp)) {
       this.#memory.setReading(vmid, reading, stamp);
@@ -239,23 +268,35 @@ export class Inventory {
         if (drive !== null && 'storage' in drive) storages.add(drive.storage);
       }
     }
-    for (const { storage } of this.volumes(vmid).values()) storages.add(storage);
+    for (const { storage } of this.volumes(vmid, '').values()) storages.add(storage);
     for (const { resource } of this.#ledger.account(vmid)?.booking ?? []) {
       if (resource.startsWith('storage:')) storages.add(resource.slice('storage:'.length));
     }
     return [...storages];
   }
 
-  async #readVolumes({ vmid, node }: Whereabouts, storages: readonly string[], stamp: Stamp): Promise<void> {
-    const read = async (storage: string) => {
+  async #readVolumes({ vmid, node: here }: Whereabouts, storages: readonly string[], stamp: Stamp): Promise<void> {
+    const read = async (node: string, storage: string) => {
       const answer = await this.#read('/nodes/{}/storage/{}/content', [node, storage], { vmid: String(vmid) });
+      // A storage that the node does not have holds nothing there; a change that names it must come to an end all the same.
+      if (!succeeded(answer) && answer.status === 500 && !this.#has(node, storage)) return;
       if (!succeeded(answer))
         throw new UpstreamBrokenError(
           `storage ${storage} does not list the volumes of ${vmid}: ${answer.status} ${answer.reason}`,
         );
-      this.#memory.setVolumes(vmid, this.#placeOf(storage, node), readVolumes(answer.data).get(vmid) ?? [], stamp);
+      this.#memory.setContent(
+        vmid,
+        this.#placeOf(storage, node),
+        readContent(answer.data).get(vmid) ?? noContent,
+        stamp,
+      );
     };
-    await Promise.all(storages.map(read));
+    // Volumes that have moved here with their guest are still remembered where they were; what cannot be read stays so.
+    const left = this.#memory.placesBeside(vmid, here).filter(([, storage]) => storages.includes(storage));
+    await Promise.all([
+      ...storages.map((storage) => read(here, storage)),
+      ...left.map(([node, storage]) => read(node, storage).catch(() => {})),
+    ]);
   }
 
   async #list(): Promise<void> {
@@ -264,12 +305,12 @@ export class Inventory {
       this.#read('/access/permissions', [], { path: '/vms' }),
       this.#read('/cluster/resources'),
     ]);
-    const held = (rights.data as Record<string, Record<string, unknown>> | null)?.['/vms'];
-    if (!succeeded(rights) || held === undefined)
+    const held = privilegesOn(rights, '/vms');
+    if (held === null)
       throw new UpstreamBrokenError(`PVE does not tell the rights of the token: ${rights.status} ${rights.reason}`);
     if (!succeeded(answer))
       throw new UpstreamBrokenError(`PVE does not list its resources: ${answer.status} ${answer.reason}`);
-    const sees = Object.hasOwn(held, 'VM.Audit');
+    const sees = held.has('VM.Audit');
     this.#freeze(
       sees ? undefined : { reason: 'the API token has lost VM.Audit on /vms, so guests are hidden from this server' },
     );
@@ -327,10 +368,10 @@ export class Inventory {
     const answer = await this.#read('/nodes/{}/storage/{}/content', [node, storage]);
     if (!succeeded(answer))
       throw new UpstreamBrokenError(`storage ${storage} does not list its volumes: ${answer.status} ${answer.reason}`);
-    const found = readVolumes(answer.data);
+    const found = readContent(answer.data);
     for (const vmid of new Set([...found.keys(), ...this.#memory.vmidsAt(place)])) {
       if (!this.#ledger.isCurrent(vmid, stamp)) continue;
-      if (this.#memory.setVolumes(vmid, place, found.get(vmid) ?? [], stamp)) this.#tell(vmid, node, stamp);
+      if (this.#memory.setContent(vmid, place, found.get(vmid) ?? noContent, stamp)) this.#tell(vmid, node, stamp);
     }
   }
 
@@ -340,18 +381,32 @@ export class Inventory {
     const reading = this.#memory.reading(vmid);
     const account = this.#ledger.account(vmid);
     if (guest !== undefined && reading != null) {
-      this.#ledger.see(this.#sighting(this.#instance(guest, reading, this.#memory.volumes(vmid))), stamp);
+      this.#ledger.see(this.#sighting(this.#instance(guest, reading)), stamp);
     } else if (guest === undefined && account?.present !== true && !this.#ledger.hasOpen(vmid)) {
       this.#ledger.see(this.#absence(vmid, account?.node ?? node), stamp);
     }
   }
 
-  #instance(
-    { vmid, type, node }: Whereabouts,
-    { current, next, digest }: Reading,
-    volumes: Instance['volumes'],
-  ): Instance {
-    return { type, vmid, host: this.host(node), current, next, volumes, ...(digest === undefined ? {} : { digest }) };
+  #instance({ vmid, type, node }: Whereabouts, { current, next, digest }: Reading): Instance {
+    const volumes = this.#memory.volumes(vmid, node);
+    const instance: Instance = {
+      type,
+      vmid,
+      host: this.host(node),
+      current,
+      next,
+      volumes,
+      ...(digest === undefined ? {} : { digest }),
+    };
+    return { ...instance, backups: this.#backups(instance) };
+  }
+
+  /** The backups that count: those on the backup storage, but for the ones that an earlier guest of this vmid has left. */
+  #backups(instance: Instance): readonly Backup[] {
+    const born = bornAt(instance);
+    const counts = ({ volid, ctime }: Backup) =>
+      volid.startsWith(`${this.#backupStorage}:`) && (born === undefined || ctime >= born);
+    return this.#backupStorage === undefined ? [] : this.#memory.backups(instance.vmid).filter(counts);
   }
 
   #sighting(instance: Instance): Sighting {
@@ -369,7 +424,7 @@ export class Inventory {
       host: { node },
       current: none,
       next: none,
-      volumes: this.#memory.volumes(vmid),
+      volumes: this.#memory.volumes(vmid, node),
     });
     return {
       vmid,
@@ -379,22 +434,36 @@ export class Inventory {
     };
   }
 
+  #has(node: string, storage: string): boolean {
+    return this.#storages.some((row) => row.storage === storage && row.node === node);
+  }
+
   #placeOf(storage: string, node: string): string {
     return this.#storages.some((row) => row.storage === storage && row.shared) ? storage : `${node}/${storage}`;
   }
 
-  async #readDevices(node: string, { current, next }: Reading): Promise<void> {
-    const passes = [current, next].some((config) => Object.keys(config).some((key) => /^hostpci\d+$/.test(key)));
+  /** The PCI functions of a node as PVE lists them, read at most every ten minutes; none when PVE does not tell. */
+  async devices(node: string): Promise<readonly PciFunction[]> {
     const known = this.#devices.get(node);
-    if (!passes || (known !== undefined && performance.now() - known.at < devicesBelievedFor)) return;
-    const answer = await this.#read('/nodes/{}/hardware/pci', [node], { 'pci-class-blacklist': '' });
-    if (!succeeded(answer) || !Array.isArray(answer.data)) return;
-    const rows = answer.data as Record<string, unknown>[];
-    const names = new Map(rows.map(({ id, device_name, device }) => [String(id), String(device_name ?? device)]));
-    this.#devices.set(node, { at: performance.now(), names });
+    if (known !== undefined && performance.now() - known.at < devicesBelievedFor) return known.functions;
+    const [listed, mapped] = await Promise.all([
+      this.#read('/nodes/{}/hardware/pci', [node], { 'pci-class-blacklist': '' }),
+      this.#read('/cluster/mapping/pci'),
+    ]);
+    if (!succeeded(listed)) return [];
+    const functions = readPciFunctions(listed.data);
+    const names = new Map(functions.map(({ id, device_name }) => [id, device_name]));
+    // PVE 7 knows no mappings.
+    const mappings = succeeded(mapped) ? readMappings(mapped.data, node) : new Map();
+    this.#devices.set(node, { at: performance.now(), functions, names, mappings });
+    return functions;
   }
 
   #read(path: string, values: readonly (string | number)[] = [], params: Params = {}): Promise<Answer> {
     return this.#upstream.send(call('GET', path, values, params), { kind: 'service' });
   }
+}
+
+function passesDevices({ current, next }: Reading): boolean {
+  return [current, next].some((config) => Object.keys(config).some((key) => /^hostpci\d+$/.test(key)));
 }

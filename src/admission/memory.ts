@@ -1,6 +1,7 @@
 /** What was last read of each instance, part by part: of two reads of one part, the one that began later stays. */
 
-import type { Config, Volume } from '../pve/instance.ts';
+import type { Backup, Config, Volume } from '../pve/instance.ts';
+import { type Content, noContent } from '../pve/listing.ts';
 import type { Stamp } from '../quota/ledger.ts';
 
 /** An instance's configuration as PVE showed it. */
@@ -19,7 +20,7 @@ interface Parts {
   /** null: there was no such instance. */
   reading?: Part<Reading | null>;
   /** By place: a shared storage, or a storage of one node. */
-  readonly volumes: Map<string, Part<readonly Volume[]>>;
+  readonly content: Map<string, Part<Content>>;
 }
 
 export class Memory {
@@ -30,16 +31,38 @@ export class Memory {
     return this.#parts.get(vmid)?.reading?.value;
   }
 
-  /** Every volume that storages listed under the vmid, by volume id. */
-  volumes(vmid: number): ReadonlyMap<string, Volume> {
-    const lists = [...(this.#parts.get(vmid)?.volumes.values() ?? [])].flatMap(({ value }) => value);
-    return new Map(lists.map((volume) => [volume.volid, volume]));
+  /**
+   * Every volume that storages listed under the vmid: by volume id where a guest on `node` can reach it. A storage of
+   * another node may hold one of the same name, which counts as well.
+   */
+  volumes(vmid: number, node: string): ReadonlyMap<string, Volume> {
+    const places = [...(this.#parts.get(vmid)?.content ?? [])];
+    return new Map(
+      places.flatMap(([place, { value }]) => {
+        const within = !place.includes('/') || place.startsWith(`${node}/`);
+        return value.volumes.map((volume) => [within ? volume.volid : `${volume.volid} at ${place}`, volume]);
+      }),
+    );
   }
 
-  /** The vmids that had volumes in a place. */
+  /** The storages of other nodes that held anything of the vmid, each with its node. */
+  placesBeside(vmid: number, node: string): (readonly [string, string])[] {
+    const content = this.#parts.get(vmid)?.content ?? new Map<string, Part<Content>>();
+    return [...content].flatMap(([place, { value }]) => {
+      const [where = '', storage] = place.split('/');
+      return storage === undefined || where === node || isEmpty(value) ? [] : [[where, storage] as const];
+    });
+  }
+
+  /** Every backup that storages listed of the vmid. */
+  backups(vmid: number): readonly Backup[] {
+    return this.#content(vmid).flatMap(({ backups }) => backups);
+  }
+
+  /** The vmids of which a place held anything. */
   vmidsAt(place: string): number[] {
-    return [...this.#parts].flatMap(([vmid, { volumes }]) =>
-      (volumes.get(place)?.value.length ?? 0) > 0 ? [vmid] : [],
+    return [...this.#parts].flatMap(([vmid, { content }]) =>
+      isEmpty(content.get(place)?.value ?? noContent) ? [] : [vmid],
     );
   }
 
@@ -55,33 +78,45 @@ export class Memory {
     if ((parts.reading?.stamp ?? 0) <= stamp) parts.reading = { stamp, value };
   }
 
-  /** Takes in what one place holds for the vmid; false when that is nothing new, or older than what is known. */
-  setVolumes(vmid: number, place: string, value: readonly Volume[], stamp: Stamp): boolean {
-    const { volumes } = this.#of(vmid);
-    const known = volumes.get(place);
+  /** Takes in what one place holds of the vmid; false when that is nothing new, or older than what is known. */
+  setContent(vmid: number, place: string, value: Content, stamp: Stamp): boolean {
+    const { content } = this.#of(vmid);
+    const known = content.get(place);
     if (known !== undefined && known.stamp > stamp) return false;
-    volumes.set(place, { stamp, value });
-    return !sameVolumes(known?.value ?? [], value);
+    content.set(place, { stamp, value });
+    return !sameContent(known?.value ?? noContent, value);
   }
 
-  /** Forgets instances that were found gone before `stamp` and have no volumes left. */
+  /** Forgets instances that were found gone before `stamp` and have left nothing. */
   prune(stamp: Stamp): void {
-    for (const [vmid, { reading, volumes }] of this.#parts) {
-      const empty = volumes.values().every(({ value }) => value.length === 0);
-      if (empty && reading?.value === null && reading.stamp < stamp) this.#parts.delete(vmid);
+    for (const [vmid, { reading, content }] of this.#parts) {
+      const left = content.values().some(({ value }) => !isEmpty(value));
+      if (!left && reading?.value === null && reading.stamp < stamp) this.#parts.delete(vmid);
     }
   }
 
+  #content(vmid: number): Content[] {
+    return [...(this.#parts.get(vmid)?.content.values() ?? [])].map(({ value }) => value);
+  }
+
   #of(vmid: number): Parts {
-    const parts = this.#parts.get(vmid) ?? { volumes: new Map() };
+    const parts = this.#parts.get(vmid) ?? { content: new Map() };
     this.#parts.set(vmid, parts);
     return parts;
   }
 }
 
-function sameVolumes(a: readonly Volume[], b: readonly Volume[]): boolean {
+function isEmpty({ volumes, backups }: Content): boolean {
+  return volumes.length === 0 && backups.length === 0;
+}
+
+function sameContent(a: Content, b: Content): boolean {
+  return sameItems(a.volumes, b.volumes) && sameItems(a.backups, b.backups);
+}
+
+function sameItems(a: readonly (Volume | Backup)[], b: readonly (Volume | Backup)[]): boolean {
   return (
     a.length === b.length &&
-    a.every((volume, index) => volume.volid === b[index]?.volid && volume.bytes === b[index]?.bytes)
+    a.every(({ volid, bytes }, index) => volid === b[index]?.volid && bytes === b[index]?.bytes)
   );
 }

@@ -2,9 +2,9 @@
 
 import { parseUserName } from '../backends/backend.ts';
 import type { Directory } from '../backends/directory.ts';
-import type { UserRecord } from '../backends/record.ts';
 import type { Claim, Ledger } from '../quota/ledger.ts';
 import { type Quota, quotaOf } from '../quota/limits.ts';
+import { grantedNames, type UserRecord } from '../quota/record.ts';
 import type { Resources } from '../quota/resources.ts';
 
 /** How long claims are believed when no backend tells of a change, in ms. */
@@ -54,6 +54,5 @@ export class Payers {
 /** What a user's record lays claim to. Administrators pay only for what is recorded as theirs: their ranges would cover everybody's. */
 export function claimOf(user: string, { cluster }: UserRecord): Claim[] {
   if (cluster.admin) return [];
-  const pools = Object.entries(cluster.pools).flatMap(([pool, granted]) => (granted ? [pool] : []));
-  return [{ user, vmid: cluster.vmid, pools: new Set(pools) }];
+  return [{ user, vmid: cluster.vmid, pools: new Set(grantedNames(cluster.pools)) }];
 }

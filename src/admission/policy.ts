@@ -31,26 +31,52 @@ export interface OwnPolicy extends Row {
 export interface Change {
   readonly before: Instance;
   readonly params: Config;
+  /** The values of the braces in the row's path. */
+  readonly named: Named;
+  /** Where backups are made and counted. */
+  readonly backupStorage: string | undefined;
+  /** What PVE answered to what the row asks. */
+  readonly told?: unknown;
 }
+
+/** The values of the braces in a row's path: `{ node: 'n1', vmid: '100' }`. */
+export type Named = Readonly<Partial<Record<'node' | 'vmid' | 'upid' | 'storage' | 'backup' | 'snapshot', string>>>;
 
 /** A call that takes or gives back resources: judged, charged, and for tenants forwarded with the privileged token. */
 export interface ChangePolicy extends Row {
   readonly kind: 'create' | 'change' | 'destroy';
-  readonly type: GuestType;
+  /** The only type of guest that it is for; absent: both. */
+  readonly type?: GuestType;
+  /** Tells rows of one method and path apart; absent: always. */
+  when?(params: Params): boolean;
   readonly params: ParameterTable;
-  /** PVE accepts `digest`, so that the change applies to the configuration it was judged on or not at all. */
-  readonly takesDigest: boolean;
   /** Storages whose list for the guest must be read anew before the change can be judged. */
-  storages(change: Change): readonly string[];
-  /** Volumes that nobody owns (isos, templates) and that must be on offer. */
-  media(
-    params: Config,
-  ): readonly { readonly field: string; readonly volid: string; readonly content: 'iso' | 'vztmpl' }[];
+  storages?(change: Change): readonly string[];
+  /** Media that the call would use, which have to be on offer. */
+  media?(params: Config): readonly Medium[];
+  /** What only PVE knows and the projection needs, asked with the privileged token; null when nothing is. */
+  asks?(change: Change): Call | null;
   /** Why a tenant may not do this to this instance, whatever the quota. */
-  objections(change: Change): readonly Fault[];
+  objections?(change: Change): readonly Fault[];
+  /** The instance as the call would leave it. Pure: the charge is the difference. */
   project(change: Change): Instance;
   /** The parameters as they go to PVE; absent: as they came. */
   forward?(change: Change): Params;
+  /** Whether PVE takes what is forwarded from root alone, whom the privileged token cannot stand in for. */
+  needsRoot?(change: Change, forwarded: Params): boolean;
+}
+
+/** A volume that nobody owns: an iso image, or a container template. */
+export interface Medium {
+  /** The parameter that names it. */
+  readonly field: string;
+  readonly volid: string;
+  readonly content: 'iso' | 'vztmpl';
+}
+
+/** Whether PVE accepts `digest`, so that the change applies to the configuration that it was judged on or not at all. */
+export function takesDigest({ params }: ChangePolicy): boolean {
+  return Object.hasOwn(params, 'digest');
 }
 
 export type Policy = OwnPolicy | ChangePolicy;
@@ -58,9 +84,7 @@ export type Policy = OwnPolicy | ChangePolicy;
 /** A call that has found its row, with the values of the row's braces. */
 export interface Resolved {
   readonly policy: Policy;
-  readonly node: string | undefined;
-  readonly vmid: number | undefined;
-  readonly upid: string | undefined;
+  readonly named: Named;
 }
 
 interface Compiled {
@@ -73,27 +97,30 @@ const braces: Readonly<Record<string, RegExp>> = {
   '{node}': /^(?!localhost$)[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?$/i,
   '{vmid}': /^[1-9][0-9]{2,8}$/,
   '{upid}': /^UPID:[^\s/]+:$/,
+  '{snapshot}': /^[A-Za-z][A-Za-z0-9_-]{1,39}$/,
+  '{storage}': /^[A-Za-z][A-Za-z0-9._-]*[A-Za-z0-9]$/,
+  // With or without its storage, as PVE takes it.
+  '{backup}': /^(?:[A-Za-z][A-Za-z0-9._-]*[A-Za-z0-9]:)?backup\/[A-Za-z0-9._:+/-]+$/,
 };
 
-/** Makes the function that finds the row for a call; undefined when no row admits it. */
-export function policyTable(
-  rows: readonly Policy[],
-): (call: Pick<Call, 'method' | 'segments'>) => Resolved | undefined {
+/** What finding a row looks at: parameters as far as they are known. */
+type Sought = Pick<Call, 'method' | 'segments' | 'params'>;
+
+/** Makes the function that finds the row for a call; undefined when no row admits it. Of several rows the first that fits is taken. */
+export function policyTable(rows: readonly Policy[]): (sought: Sought) => Resolved | undefined {
   const byMethod = Map.groupBy(
     rows.map((policy): Compiled => ({ policy, parts: policy.path.split('/').filter((part) => part !== '') })),
     ({ policy }) => policy.method,
   );
-  return (call) => {
-    const found = byMethod.get(call.method)?.find(({ parts }) => matches(parts, call.segments));
+  return ({ method, segments, params }) => {
+    const found = byMethod
+      .get(method)
+      ?.find(
+        ({ policy, parts }) => matches(parts, segments) && (!('when' in policy) || policy.when?.(params) !== false),
+      );
     if (found === undefined) return undefined;
-    const value = (brace: string) => call.segments[found.parts.indexOf(brace)];
-    const vmid = value('{vmid}');
-    return {
-      policy: found.policy,
-      node: value('{node}'),
-      vmid: vmid === undefined ? undefined : Number(vmid),
-      upid: value('{upid}'),
-    };
+    const named = found.parts.flatMap((part, index) => (part in braces ? [[part.slice(1, -1), segments[index]]] : []));
+    return { policy: found.policy, named: Object.fromEntries(named) };
   };
 }
 
@@ -120,7 +147,7 @@ const beyondTenants: Readonly<Record<string, string>> = {
   ivshmem: 'shared memory with the host is for root alone',
   unprivileged: 'containers made here are unprivileged',
   cicustom: 'snippets on the host are not yours',
-  'hostpci[n]': 'raw devices are passed through on their own route',
+  'hostpci[n]': 'only VMs take devices',
   'usb[n]': 'devices of the host are not passed through here',
   'parallel[n]': 'devices of the host are for root alone',
   'virtiofs[n]': 'a shared host directory has no limit',

@@ -7,7 +7,7 @@
 import { setTimeout } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { type Answer, call, succeeded, type Upstream } from '../pve/call.ts';
-import { parseUpid, type TaskStatus, taskSucceeded } from '../pve/task.ts';
+import { parseUpid, type TaskStatus } from '../pve/task.ts';
 import type { Ledger, Reservation } from '../quota/ledger.ts';
 import type { Inventory, Look } from './inventory.ts';
 
@@ -16,7 +16,7 @@ export type Ending =
   /** PVE did nothing: refused before looking, or never reached. */
   | { readonly kind: 'nothing'; readonly outcome: string }
   /** PVE answered, for better or worse: what it did shows in the instance. */
-  | { readonly kind: 'answered'; readonly outcome: string }
+  | { readonly kind: 'answered'; readonly outcome: string; readonly refused: boolean }
   | { readonly kind: 'task'; readonly upid: string }
   /** PVE may have acted, and may still. */
   | { readonly kind: 'lost'; readonly outcome: string };
@@ -34,8 +34,8 @@ export interface SettlementOptions {
 const pollFrom = 50;
 const pollTo = 1000;
 
-/** When an instance is looked at again after a lost answer was closed, in seconds. */
-const afterwards = [120, 600];
+/** The pauses before an instance is looked at again, in seconds: 2 and 10 minutes after a lost answer was closed. */
+const pauses = [120, 480];
 
 export class Settlement {
   readonly #options: SettlementOptions;
@@ -90,7 +90,7 @@ export class Settlement {
         this.#options.ledger.release(reservation.id, ending.outcome);
         return undefined;
       case 'answered':
-        await this.#settle(reservation, ending.outcome);
+        await this.#settle(reservation, ending.outcome, ending.refused);
         return undefined;
       case 'task': {
         const task = await this.#taskEnd(ending.upid);
@@ -106,11 +106,14 @@ export class Settlement {
   }
 
   /** Looks at every instance of a reservation, from after its end, and closes it with that. Goes on until PVE can be asked. */
-  async #settle(reservation: Reservation, outcome: string): Promise<void> {
+  async #settle(reservation: Reservation, outcome: string, refused = false): Promise<void> {
     const { ledger } = this.#options;
     await this.#insist(async () => {
       const looks = await this.#look(reservation);
       const stamp = Math.min(...looks.map((look) => look.stamp));
+      // Where PVE refused to create, a guest that is there is somebody else's.
+      if (refused && reservation.aims.some(({ creates }) => creates))
+        for (const { instance } of looks) if (instance !== null) ledger.disown(instance.vmid);
       return ledger.settle(
         reservation.id,
         looks.map(({ sighting }) => sighting),
@@ -182,7 +185,7 @@ export class Settlement {
   }
 
   async #lookAgain({ aims }: Reservation): Promise<void> {
-    for (const seconds of afterwards) {
+    for (const seconds of pauses) {
       await wait(seconds * 1000, this.#stop.signal).catch(() => {});
       if (this.#stop.signal.aborted) return;
       for (const { vmid } of aims) this.#options.inventory.stale.add(vmid);
@@ -220,12 +223,7 @@ export function endingOf(answer: Answer): Ending {
   if (answer.status === 401 || answer.status === 501) return { kind: 'nothing', outcome };
   // PVE's own hops failed on the way: it may still be at work.
   if (answer.status >= 595) return { kind: 'lost', outcome };
-  return { kind: 'answered', outcome };
-}
-
-/** Whether a task that has ended did what it was asked. */
-export function didSucceed(task: TaskStatus | undefined): boolean {
-  return task?.exitstatus !== undefined && taskSucceeded(task.exitstatus);
+  return { kind: 'answered', outcome, refused: !succeeded(answer) };
 }
 
 function wait(ms: number, signal: AbortSignal): Promise<void> {

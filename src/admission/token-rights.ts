@@ -3,6 +3,7 @@
 import { setTimeout } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { call, succeeded, type Upstream } from '../pve/call.ts';
+import { privilegesOn } from '../pve/rights.ts';
 
 /** Without these nothing can be decided or done; `path` as PVE's access control names it. */
 const essential: readonly { readonly path: string; readonly privileges: readonly string[] }[] = [
@@ -11,6 +12,7 @@ const essential: readonly { readonly path: string; readonly privileges: readonly
     privileges: [
       'VM.Allocate',
       'VM.Audit',
+      'VM.Backup',
       'VM.Config.CDROM',
       'VM.Config.CPU',
       'VM.Config.Cloudinit',
@@ -47,12 +49,12 @@ export async function readTokenRights(upstream: Upstream): Promise<TokenRights> 
   const excess = new Set<string>();
   for (const { path, privileges } of essential) {
     const answer = await upstream.send(call('GET', '/access/permissions', [], { path }), service);
-    const held = (answer.data as Record<string, Record<string, unknown>> | null)?.[path];
-    if (!succeeded(answer) || held === undefined)
+    const held = privilegesOn(answer, path);
+    if (held === null)
       throw new Error(`PVE does not tell the token's rights on ${path}: ${answer.status} ${answer.reason}`);
     const wanted = privileges.filter((privilege) => major >= 8 || !privilege.startsWith('SDN.'));
-    for (const privilege of wanted) if (!Object.hasOwn(held, privilege)) missing.push({ path, privilege });
-    for (const privilege of tooWide) if (Object.hasOwn(held, privilege)) excess.add(privilege);
+    for (const privilege of wanted) if (!held.has(privilege)) missing.push({ path, privilege });
+    for (const privilege of tooWide) if (held.has(privilege)) excess.add(privilege);
   }
   return { missing, excess: [...excess] };
 }

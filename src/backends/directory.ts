@@ -1,7 +1,9 @@
 /** All configured backends as one: what each knows of a user, merged in the configured order. */
 
+import { dirname } from 'node:path';
 import type { BaseLogger } from 'pino';
 import { ApiError, UpstreamBrokenError, UpstreamDeadlineError, UpstreamUnreachableError } from '../errors.ts';
+import type { UserRecord } from '../quota/record.ts';
 import type { Resources } from '../quota/resources.ts';
 import { fits } from '../schema.ts';
 import {
@@ -13,9 +15,8 @@ import {
   type Requester,
   type UserName,
 } from './backend.ts';
-import { grantKeys, type LoadedBackend } from './index.ts';
+import { type BackendContext, type BackendEntries, grantKeys, type LoadedBackend, loadBackends } from './index.ts';
 import { completeRecord, mergeRecords, normaliseRecord, type RecordPatch } from './normalise.ts';
-import type { UserRecord } from './record.ts';
 
 /** Which backends answer for whom, by name and in order. */
 export interface UserHandlers {
@@ -37,6 +38,30 @@ export interface DirectoryOptions {
   readonly log: Pick<BaseLogger, 'warn'>;
   /** Monotonic milliseconds. */
   readonly now: () => number;
+}
+
+/** The sections of the configuration that say who the users are. */
+export interface DirectorySettings {
+  readonly backends: BackendEntries;
+  readonly handlers: { readonly instance: { readonly pve: string }; readonly users: UserHandlers };
+  readonly defaultuser: RecordPatch;
+  readonly resources: Resources;
+}
+
+/** Makes every configured backend and joins them; module paths are relative to the directory of the configuration. Throws what `loadBackends` throws. */
+export async function openDirectory(
+  { backends, handlers, defaultuser, resources }: DirectorySettings,
+  { configFile, ...context }: Omit<BackendContext, 'resources'> & { readonly configFile: string },
+): Promise<Directory> {
+  return new Directory({
+    backends: await loadBackends(backends, dirname(configFile), { ...context, resources }),
+    users: handlers.users,
+    pve: handlers.instance.pve,
+    defaultuser,
+    resources,
+    log: context.log,
+    now: () => performance.now(),
+  });
 }
 
 /** What a backend that cannot tell of changes has said is believed for so many milliseconds. */
@@ -161,6 +186,32 @@ export class Directory {
   async closeSession(requester: Requester): Promise<void> {
     const user = parseUserName(requester.username ?? '');
     await this.#close(user === null ? this.#all : this.#signingIn(user.realm), requester);
+  }
+
+  /**
+   * Has the backends of the user's realm store a new password, in order and no further than the first that refuses;
+   * gives what each of them said. PVE is asked where no other backend signs the user in, and so knows the password.
+   */
+  async setPassword(
+    user: UserName,
+    password: string,
+    { oldpassword }: { readonly oldpassword?: string },
+    requester: Requester,
+  ): Promise<readonly BackendResult[]> {
+    const own = this.#of(user.realm);
+    const asked = own.some(({ backend }) => backend.openSession !== undefined) ? own : this.#signingIn(user.realm);
+    if (!asked.some(({ backend }) => backend.openSession !== undefined && backend.setUser !== undefined)) {
+      const message = `The passwords of the realm ${user.realm} are kept where this server cannot change them`;
+      return [{ ok: false, status: 501, message }];
+    }
+    const attributes = { userpassword: password, ...(oldpassword === undefined ? {} : { oldpassword }) };
+    const results: BackendResult[] = [];
+    for (const loaded of asked) {
+      const result = await this.#ask(loaded, () => loaded.backend.setUser?.(user, attributes, requester));
+      if (result !== undefined) results.push(result);
+      if (result?.ok === false) break;
+    }
+    return results;
   }
 
   /** Ends every backend, in no order. */

@@ -13,6 +13,7 @@ import { didYouMean, expected, formatPath } from '../schema.ts';
 import type { Database } from '../store/database.ts';
 import type { Backend, RecordKey } from './backend.ts';
 import { LocalBackend, localSettings } from './local.ts';
+import { PaasLdapBackend, paasldapSettings } from './paasldap.ts';
 import { createPveBackend } from './pve.ts';
 
 type Log = Pick<BaseLogger, 'info' | 'warn'>;
@@ -66,10 +67,16 @@ const kinds = {
       return backend;
     },
   }),
+  paasldap: kind({
+    imports: ['paasldap', 'paasldap.js'],
+    settings: paasldapSettings,
+    grants: false,
+    create: (settings, { log }) => new PaasLdapBackend(settings, { log }),
+  }),
 };
 
-/** Names that files of earlier servers, or of later ones, may import. */
-const absent = ['paasldap', 'paasldap.js', 'ldap', 'ldap.js'];
+/** Names that files of later servers may import. */
+const absent = ['ldap', 'ldap.js'];
 
 const supplies = z
   .array(z.enum(grantKeys))
@@ -88,7 +95,9 @@ const moduleEntry = z.strictObject({
   supplies,
 });
 
-const entry = z.union([entryOf(kinds.pve), entryOf(kinds.localdb), moduleEntry], {
+const builtIn: readonly Kind<z.ZodType>[] = Object.values(kinds);
+
+const entry = z.union([...builtIn.map(entryOf), moduleEntry], {
   error: ({ input }) => importProblem(input),
 });
 

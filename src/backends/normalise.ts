@@ -2,9 +2,18 @@
 
 import { z } from 'zod';
 import type { Fault } from '../errors.ts';
+import { isObject } from '../json.ts';
+import type {
+  ClusterGrants,
+  ListEntry,
+  ListLimits,
+  Max,
+  NumericLimits,
+  Templates,
+  UserRecord,
+} from '../quota/record.ts';
 import type { Resources } from '../quota/resources.ts';
 import { type Checked, check, didYouMean, expected, fits, formatPath } from '../schema.ts';
-import type { ClusterGrants, ListEntry, ListLimits, Max, NumericLimits, Templates, UserRecord } from './record.ts';
 
 const max = z.union([z.number().min(0, { abort: true }), z.literal('unlimited')], {
   error: expected('a number of at least 0 or "unlimited"'),
@@ -189,10 +198,6 @@ function merge(base: unknown, over: unknown, path: string): unknown {
   return Object.fromEntries([...own, ...laid]);
 }
 
-function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
-}
-
 /** The whole record: what no backend said is "nothing allowed", and nodes and pools that were taken away (`false`) are gone. */
 export function completeRecord({ dn, attributes, resources, cluster, templates }: RecordPatch): UserRecord {
   const { memberOf, ...others } = attributes ?? {};
@@ -222,6 +227,3 @@ function completeLimit({ global, nodes }: LimitPatch<unknown>): NumericLimits | 
 function granted(names: Readonly<Record<string, boolean>> = {}): Readonly<Record<string, boolean>> {
   return Object.fromEntries(Object.entries(names).filter(([, allowed]) => allowed));
 }
-
-/** The record of somebody to whom nothing is granted. */
-export const emptyRecord: UserRecord = completeRecord({});

@@ -2,6 +2,7 @@
 
 import type { BaseLogger } from 'pino';
 import { UpstreamBrokenError } from '../errors.ts';
+import { isObject } from '../json.ts';
 import { type Answer, type Call, call, describeCall, succeeded, type Upstream } from '../pve/call.ts';
 import {
   type Backend,
@@ -49,7 +50,9 @@ export function createPveBackend(upstream: Upstream, { log }: { readonly log: Pi
     },
 
     async getUser(user) {
-      const data = await read(call('GET', '/access/users/{}', [formatUserName(user)]));
+      const name = formatUserName(user);
+      if (!isPveName(name)) return null;
+      const data = await read(call('GET', '/access/users/{}', [name]));
       return isObject(data) ? userData(user, data) : null;
     },
 
@@ -65,7 +68,9 @@ export function createPveBackend(upstream: Upstream, { log }: { readonly log: Pi
           );
     },
 
-    async getGroup({ id }) {
+    async getGroup({ id, realm }) {
+      // PVE's groups belong to no realm, so this one is another backend's.
+      if (realm !== undefined || !isPveName(id)) return null;
       const data = await read(call('GET', '/access/groups/{}', [id]));
       return isObject(data) ? groupData(id, names(data.members)) : null;
     },
@@ -129,6 +134,8 @@ function refusal(status: number, message: string): BackendResult {
 
 function resultOf(answer: Answer): BackendResult {
   if (succeeded(answer)) return { ok: true, status: 200, message: '' };
+  // The realm is a directory's: PVE signs its users in there, and stores nothing of them.
+  if (/can't set password on auth type/.test(answer.reason)) return refusal(501, answer.reason);
   const faults = Object.entries(answer.errors ?? {}).map(([field, problem]) => `${field}: ${problem.trim()}`);
   return refusal(answer.status, [answer.reason, ...faults].join(' '));
 }
@@ -164,10 +171,11 @@ function text(value: unknown): string {
   return typeof value === 'string' ? value : '';
 }
 
-function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
-}
-
 function rowsOf(value: unknown): readonly Readonly<Record<string, unknown>>[] | null {
   return Array.isArray(value) ? value.filter(isObject) : null;
+}
+
+/** Whether PVE could hold this name at all; it is not asked about any other. */
+function isPveName(name: string): boolean {
+  return name.isWellFormed() && !/^\.{1,2}$|[\s:/\p{Cc}]/u.test(name) && name !== '';
 }

@@ -88,6 +88,13 @@ export class Sessions {
     }
   }
 
+  /** Takes in a ticket that PVE has just given out, so that its holder need not queue with strangers. */
+  welcome(ticket: string): void {
+    const user = this.#namedIn({ kind: 'ticket', ticket });
+    if (user !== null)
+      this.#users.put(keyOf({ kind: 'ticket', ticket }), { value: user, until: this.#now() + believedFor });
+  }
+
   /** Forgets what PVE said about a credential; it can be used again as long as PVE accepts it. */
   forget(credential: Credential): void {
     this.#users.forget(keyOf(credential));
@@ -175,6 +182,11 @@ class Verdicts<T> {
       }
       throw error;
     }
+  }
+
+  /** Takes in a verdict that nobody had to be asked for. */
+  put(subject: string, verdict: Verdict<T>): void {
+    this.#keep(this.#hash(subject), { verdict: Promise.resolve(verdict), last: verdict });
   }
 
   forget(subject: string): void {

@@ -1,5 +1,7 @@
 /** What differs between two records, told value by value. */
 
+import { isObject } from '../json.ts';
+
 /** One line for each value that is added, removed or changed: `cluster.admin: false -> true`. */
 export function differences(before: unknown, after: unknown, path = ''): string[] {
   const keys = [...new Set([...keysOf(before), ...keysOf(after)])];
@@ -16,8 +18,4 @@ function keysOf(value: unknown): string[] {
 
 function shown(value: unknown): string {
   return value === undefined ? 'nothing' : JSON.stringify(value);
-}
-
-function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

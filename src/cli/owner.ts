@@ -1,10 +1,8 @@
 /** `owner list`, `owner set`: who pays for which guest. */
 
-import { dirname } from 'node:path';
 import { claimOf } from '../admission/payers.ts';
 import { parseUserName } from '../backends/backend.ts';
-import { Directory } from '../backends/directory.ts';
-import { loadBackends } from '../backends/index.ts';
+import { openDirectory } from '../backends/directory.ts';
 import { loadConfig, pveSettings } from '../config.ts';
 import { call, succeeded } from '../pve/call.ts';
 import { type Guest, readResources } from '../pve/listing.ts';
@@ -64,21 +62,7 @@ async function withPayers<T>(
   const database = openDatabase(config.database);
   const upstream = createUpstream(pveSettings(config), { log });
   try {
-    const backends = await loadBackends(config.backends, dirname(configFile), {
-      log,
-      database,
-      upstream,
-      resources: config.resources,
-    });
-    const directory = new Directory({
-      backends,
-      users: config.handlers.users,
-      pve: config.handlers.instance.pve,
-      defaultuser: config.defaultuser,
-      resources: config.resources,
-      log,
-      now: () => performance.now(),
-    });
+    const directory = await openDirectory(config, { configFile, log, database, upstream });
     const answer = await upstream.send(call('GET', '/cluster/resources', [], { type: 'vm' }), { kind: 'service' });
     if (!succeeded(answer)) throw new UsageError(`PVE does not list its guests: ${answer.status} ${answer.reason}`);
     const ledger = new Ledger(database);

@@ -3,6 +3,8 @@
 import { parseUserName } from '../backends/backend.ts';
 import { grantKeys } from '../backends/index.ts';
 import { faultsOfNames, normaliseRecord, type RecordPatch } from '../backends/normalise.ts';
+import { isObject } from '../json.ts';
+import { type Grants, grantedNames } from '../quota/record.ts';
 import type { Resources } from '../quota/resources.ts';
 import { didYouMean, FaultsError, fits } from '../schema.ts';
 import { type Command, UsageError } from './command.ts';
@@ -93,7 +95,7 @@ function assign(record: object, { path, value }: Assignment): object {
   const others = Object.entries(record).filter(([name]) => name !== key);
   if (rest.length === 0) return Object.fromEntries(value === null ? others : [...others, [key, value]]);
   const inner: unknown = Object.hasOwn(record, key) ? Reflect.get(record, key) : {};
-  if (typeof inner !== 'object' || inner === null || Array.isArray(inner)) {
+  if (!isObject(inner)) {
     throw new UsageError(`"${key}" has no keys of its own: set it as a whole, as JSON.`);
   }
   return Object.fromEntries([...others, [key, assign(inner, { path: rest, value })]]);
@@ -111,10 +113,7 @@ function checked(record: object, before: RecordPatch, name: string, resources: R
 }
 
 function rowOf(name: string, { cluster = {} }: RecordPatch): string[] {
-  const names = (granted: Readonly<Record<string, boolean>> = {}) =>
-    Object.keys(granted)
-      .filter((key) => granted[key] === true)
-      .join(',') || '-';
+  const names = (list: Grants = {}) => grantedNames(list).join(',') || '-';
   const { admin = false, vmid, pools, nodes } = cluster;
   const range = vmid === undefined || vmid.min === -1 ? '-' : `${vmid.min}-${vmid.max}`;
   return [name, admin ? 'yes' : 'no', range, names(pools), names(nodes)];

@@ -16,6 +16,8 @@ export interface Call {
 
 /** A call whose parameters follow from the instance that it changes, as the gate finds it; `params` may throw a refusal. */
 export interface Draft extends Omit<Call, 'params'> {
+  /** Parameters that are known beforehand and say which kind of call it is: a vmid that is not in the path, `archive`. */
+  readonly given?: Params;
   readonly params: (before: Instance) => Params;
 }
 

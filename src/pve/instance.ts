@@ -15,6 +15,8 @@ export interface Host {
   readonly cpus?: number;
   /** PCI function (`0000:41:00.0`) to device name. */
   readonly devices?: ReadonlyMap<string, string>;
+  /** PVE's resource mappings, by name, with the PCI ids of the one device that each stands for on this node; those with a choice are left out. */
+  readonly mappings?: ReadonlyMap<string, readonly string[]>;
 }
 
 /** One image that a storage holds for an instance. */
@@ -24,6 +26,14 @@ export interface Volume {
   /** Virtual size in bytes; 0 where the storage sets no limit (directories and subvolumes without quota). */
   readonly bytes: number;
   readonly format: string;
+}
+
+/** One backup of an instance on the storage that backups are counted on. */
+export interface Backup {
+  readonly volid: string;
+  readonly bytes: number;
+  /** Seconds since 1970. */
+  readonly ctime: number;
 }
 
 /**
@@ -37,6 +47,8 @@ export interface Instance {
   readonly current: Config;
   readonly next: Config;
   readonly volumes: ReadonlyMap<string, Volume>;
+  /** Its backups, as far as they are counted; one that is older than the guest was an earlier guest's. */
+  readonly backups?: readonly Backup[];
   /** PVE's digest of the configuration file that `current` and `next` came from. */
   readonly digest?: string;
   /** There is no such guest (any more): all that is held are `volumes`. */
@@ -134,7 +146,8 @@ export function parseDrive(type: GuestType, slot: string, text: string): Drive |
   });
   const file = properties?.get(type === 'qemu' ? 'file' : 'volume');
   if (properties == null || file === undefined) return null;
-  if (type === 'qemu' && (file === 'none' || file === 'cdrom')) return { kind: 'medium' };
+  if (type === 'qemu' && file === 'none') return { kind: 'medium' };
+  if (type === 'qemu' && file === 'cdrom') return { kind: 'path', path: file };
   if (properties.has('import-from')) return { kind: 'opaque', text };
   if (file.startsWith('/')) return { kind: 'path', path: file };
   const [, allocatedOn, amount] = allocation.exec(file) ?? [];
@@ -170,6 +183,13 @@ export function volumeOwner(volid: string): number | null {
   return named?.[1] === undefined ? null : Number(named[1]);
 }
 
+/** The vmid that a backup is of by its name, or null when it is no backup. */
+export function backupOwner(volid: string): number | null {
+  const name = volid.slice(volid.indexOf(':') + 1);
+  const [, file, snapshot] = /^backup\/(?:vzdump-(?:qemu|lxc)-(\d+)-[^/]+|(?:vm|ct)\/(\d+)\/[^/]+)$/.exec(name) ?? [];
+  return file === undefined && snapshot === undefined ? null : Number(file ?? snapshot);
+}
+
 /** All disk slots of a configuration with what they hold; null for text that is not understood. */
 export function drivesOf(type: GuestType, config: Config): ReadonlyMap<string, Drive | null> {
   const drives = new Map<string, Drive | null>();
@@ -179,13 +199,33 @@ export function drivesOf(type: GuestType, config: Config): ReadonlyMap<string, D
   return drives;
 }
 
+/** When a guest was made, in seconds since 1970, by the `meta` that PVE writes; undefined for those made otherwise and for containers. */
+export function bornAt({ current, next }: Pick<Instance, 'current' | 'next'>): number | undefined {
+  const ctime = /(?:^|,)ctime=(\d+)/.exec(current.meta ?? next.meta ?? '')?.[1];
+  return ctime === undefined ? undefined : Number(ctime);
+}
+
 /**
  * What tells this guest from another that had the same vmid: the creation time in `meta`, else the SMBIOS uuid.
  * Containers carry neither: undefined.
  */
-export function birthMark({ current, next }: Pick<Instance, 'current' | 'next'>): string | undefined {
-  const ctime = /(?:^|,)ctime=(\d+)/.exec(current.meta ?? next.meta ?? '')?.[1];
+export function birthMark(instance: Pick<Instance, 'current' | 'next'>): string | undefined {
+  const ctime = bornAt(instance);
   if (ctime !== undefined) return `ctime=${ctime}`;
-  const uuid = /(?:^|,)uuid=([0-9a-fA-F-]+)/.exec(current.smbios1 ?? '')?.[1];
+  const uuid = /(?:^|,)uuid=([0-9a-fA-F-]+)/.exec(instance.current.smbios1 ?? '')?.[1];
   return uuid === undefined ? undefined : `uuid=${uuid.toLowerCase()}`;
+}
+
+/** The bus id of the whole device that a PCI id names: `41:00.0` and `0000:41:00` are on `0000:41:00`; null for anything else. */
+export function pciBus(id: string): string | null {
+  const [, domain = '0000', bus] = /^(?:([0-9a-f]{4}):)?([0-9a-f]{2}:[0-9a-f]{2})(?:\.[0-9a-f])?$/i.exec(id) ?? [];
+  return bus === undefined ? null : `${domain}:${bus}`.toLowerCase();
+}
+
+/** The PCI ids that one `hostpciN` passes through on a node; null when that cannot be told. */
+export function passedThrough(text: string, host: Host): readonly string[] | null {
+  const properties = propertiesOf(text, { defaultKey: 'host' });
+  const mapping = properties?.get('mapping');
+  const ids = mapping === undefined ? properties?.get('host')?.split(';') : host.mappings?.get(mapping);
+  return ids === undefined || ids.length === 0 ? null : ids;
 }

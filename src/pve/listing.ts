@@ -1,7 +1,15 @@
 /** PVE's lists, read once into plain data: guests, nodes, storages, and the volumes on them. */
 
 import { UpstreamBrokenError } from '../errors.ts';
-import { type GuestType, type Instance, type Volume, volumeOwner } from './instance.ts';
+import {
+  type Backup,
+  backupOwner,
+  type GuestType,
+  type Instance,
+  propertiesOf,
+  type Volume,
+  volumeOwner,
+} from './instance.ts';
 
 /** A guest as PVE's list of resources shows it. */
 export interface Guest {
@@ -49,43 +57,62 @@ export function readResources(data: unknown): Resources {
   const guests = rows.flatMap((row) => readGuest(row) ?? []).sort((a, b) => a.vmid - b.vmid);
   return {
     guests,
-    hints: new Map(rows.flatMap((row) => (typeof row.vmid === 'number' ? [[row.vmid, hintOf(row)]] : []))),
+    hints: new Map(rows.flatMap((row) => (hasVmid(row) ? [[Number(row.vmid), hintOf(row)]] : []))),
     nodes: rows.filter(({ type }) => type === 'node').map(readNode),
     storages: rows.filter(({ type }) => type === 'storage').map(readStorage),
   };
 }
 
-/** The images in a storage's list, by the vmid that owns them. */
-export function readVolumes(data: unknown): ReadonlyMap<number, readonly Volume[]> {
-  if (!Array.isArray(data)) throw new UpstreamBrokenError('a list of volumes is not understood');
-  const volumes = new Map<number, Volume[]>();
-  for (const row of data as Record<string, unknown>[]) {
-    const { volid, content, format, size } = row;
-    if (typeof volid !== 'string' || (content !== 'images' && content !== 'rootdir')) continue;
-    const vmid = typeof row.vmid === 'number' ? row.vmid : volumeOwner(volid);
-    if (vmid === null) continue;
-    const own = volumes.get(vmid) ?? [];
-    volumes.set(vmid, own);
-    own.push({
-      volid,
-      storage: volid.slice(0, volid.indexOf(':')),
-      bytes: Number(size ?? 0),
-      format: String(format ?? ''),
-    });
-  }
-  return volumes;
+/** What one storage holds under one vmid. */
+export interface Content {
+  readonly volumes: readonly Volume[];
+  readonly backups: readonly Backup[];
 }
 
-function readGuest({ type, vmid, node, name, status, pool, template }: Record<string, unknown>): Guest | null {
-  if ((type !== 'qemu' && type !== 'lxc') || typeof vmid !== 'number' || typeof node !== 'string') return null;
+export const noContent: Content = { volumes: [], backups: [] };
+
+/** The images and backups in a storage's list, by the vmid that they belong to. Throws UpstreamBrokenError. */
+export function readContent(data: unknown): ReadonlyMap<number, Content> {
+  if (!Array.isArray(data)) throw new UpstreamBrokenError('a list of volumes is not understood');
+  const found = new Map<number, Content>();
+  for (const row of data as Record<string, unknown>[]) {
+    const { volid, content, format, ctime } = row;
+    if (typeof volid !== 'string') continue;
+    const isBackup = content === 'backup';
+    if (!isBackup && content !== 'images' && content !== 'rootdir') continue;
+    const vmid = hasVmid(row) ? Number(row.vmid) : isBackup ? backupOwner(volid) : volumeOwner(volid);
+    if (vmid === null) continue;
+    const bytes = Number(row.size ?? 0);
+    const { volumes, backups } = found.get(vmid) ?? noContent;
+    if (isBackup) found.set(vmid, { volumes, backups: [...backups, { volid, bytes, ctime: Number(ctime ?? 0) }] });
+    else
+      found.set(vmid, {
+        volumes: [
+          ...volumes,
+          { volid, storage: volid.slice(0, volid.indexOf(':')), bytes, format: String(format ?? '') },
+        ],
+        backups,
+      });
+  }
+  return found;
+}
+
+/** PVE's numbers come as texts from some of its versions. */
+function hasVmid({ vmid }: Record<string, unknown>): boolean {
+  return /^[1-9]\d{2,8}$/.test(String(vmid));
+}
+
+function readGuest(row: Record<string, unknown>): Guest | null {
+  const { type, vmid, node, name, status, pool, template } = row;
+  if ((type !== 'qemu' && type !== 'lxc') || !hasVmid(row) || typeof node !== 'string') return null;
   return {
     type,
-    vmid,
+    vmid: Number(vmid),
     node,
     name: String(name ?? ''),
     status: String(status ?? 'unknown'),
     pool: typeof pool === 'string' && pool !== '' ? pool : undefined,
-    template: template === 1,
+    template: Number(template) === 1,
   };
 }
 
@@ -123,7 +150,7 @@ function readNode({ node, status, maxcpu }: Record<string, unknown>): ClusterNod
   return {
     node: String(node),
     status: String(status ?? 'unknown'),
-    cpus: typeof maxcpu === 'number' ? maxcpu : undefined,
+    cpus: Number(maxcpu) > 0 ? Number(maxcpu) : undefined,
   };
 }
 
@@ -131,8 +158,42 @@ function readStorage({ storage, node, shared, content, status }: Record<string, 
   return {
     storage: String(storage),
     node: String(node),
-    shared: shared === 1,
+    shared: Number(shared) === 1,
     holdsImages: /\b(?:images|rootdir)\b/.test(String(content ?? '')),
     available: status === undefined || status === 'available',
   };
+}
+
+/** One function of a PCI device, as PVE lists it. */
+export interface PciFunction {
+  /** `0000:41:00.0` */
+  readonly id: string;
+  readonly device_name: string;
+  readonly vendor_name: string;
+  /** All that PVE says of it. */
+  readonly row: Readonly<Record<string, unknown>>;
+}
+
+/** Reads the answer of `GET /nodes/{node}/hardware/pci`. */
+export function readPciFunctions(data: unknown): PciFunction[] {
+  if (!Array.isArray(data)) throw new UpstreamBrokenError('the list of PCI devices is not understood');
+  return (data as Record<string, unknown>[]).map((row) => ({
+    id: String(row.id),
+    device_name: String(row.device_name ?? row.device ?? ''),
+    vendor_name: String(row.vendor_name ?? row.vendor ?? ''),
+    row,
+  }));
+}
+
+/** Reads the answer of `GET /cluster/mapping/pci`: for each mapping that stands for one device of the node, that device's PCI ids. */
+export function readMappings(data: unknown, node: string): ReadonlyMap<string, readonly string[]> {
+  if (!Array.isArray(data)) throw new UpstreamBrokenError('the list of PCI mappings is not understood');
+  const mappings = new Map<string, readonly string[]>();
+  for (const { id, map } of data as Record<string, unknown>[]) {
+    const entries = (Array.isArray(map) ? map : []).map((text) => propertiesOf(String(text), {}));
+    const paths = entries.flatMap((entry) => (entry?.get('node') === node ? [entry.get('path') ?? ''] : []));
+    const [path = '', ...choices] = paths;
+    if (typeof id === 'string' && path !== '' && choices.length === 0) mappings.set(id, path.split(';'));
+  }
+  return mappings;
 }

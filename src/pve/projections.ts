@@ -38,24 +38,20 @@ export function parseList(text: string | undefined): string[] {
   return (text ?? '').split(/[,;\s]+/).filter((part) => part !== '');
 }
 
-/**
- * A new guest. A container gets 512 MiB of memory and of swap, and a root disk of 4 GiB, where nothing is said.
- * `leftovers` are volumes that storages already hold under the vmid.
- */
-export function created(
-  type: GuestType,
-  vmid: number,
-  host: Host,
-  params: Config,
-  leftovers: Instance['volumes'],
-): Instance {
+/** What a guest is before it is created: nothing but what storages may still hold under its vmid. */
+export function nothingYet(type: GuestType, vmid: number, host: Host, leftovers: Instance['volumes']): Instance {
+  return { type, vmid, host, current: {}, next: {}, volumes: leftovers };
+}
+
+/** A new guest. A container gets 512 MiB of memory and of swap, and a root disk of 4 GiB, where nothing is said. */
+export function created(before: Instance, params: Config): Instance {
   const given = Object.fromEntries(Object.entries(params).filter(([key]) => !directives.has(key)));
   const defaults: Config =
-    type === 'lxc' ? { memory: '512', swap: '512', rootfs: `${params.storage ?? 'local'}:4` } : {};
+    before.type === 'lxc' ? { memory: '512', swap: '512', rootfs: `${params.storage ?? 'local'}:4` } : {};
   const config = Object.fromEntries(
     Object.entries({ ...defaults, ...given }).map(([key, text]) => [key, withStore(key, text, params.storage)]),
   );
-  return { type, vmid, host, current: config, next: config, volumes: leftovers };
+  return { ...before, current: config, next: config };
 }
 
 /** A drive that says only a number is allocated on the call's `storage`. */

@@ -41,13 +41,6 @@ export function parseUpid(value: unknown): Task | null {
   return { upid: value as Upid, ...task, ...(tokenid === undefined ? {} : { tokenid }) };
 }
 
-/** The UPID of that task. */
-export function formatUpid({ node, pid, pstart, starttime, type, id, user, tokenid }: Omit<Task, 'upid'>): Upid {
-  const hex = (number: number): string => number.toString(16).toUpperCase().padStart(8, '0');
-  const owner = tokenid === undefined ? user : `${user}!${tokenid}`;
-  return `UPID:${node}:${hex(pid)}:${hex(pstart)}:${hex(starttime)}:${type}:${id}:${owner}:` as Upid;
-}
-
 /** Whether a stopped task did its work; PVE says `WARNINGS: n` when it did so with remarks. */
 export function taskSucceeded(exitstatus: string): boolean {
   return exitstatus === 'OK' || /^WARNINGS: \d+$/.test(exitstatus);

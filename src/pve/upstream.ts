@@ -79,7 +79,11 @@ export interface UpstreamOptions {
   readonly maxAnswer?: number;
   /** Monotonic milliseconds. */
   readonly now?: () => number;
+  /** When it aborts, every call under way is given up; whether PVE acted on it is unknown. */
+  readonly giveUp?: AbortSignal;
 }
+
+const never = new AbortController().signal;
 
 /** A host that failed is tried last for this many milliseconds. */
 const avoidFor = 5000;
@@ -109,10 +113,11 @@ class PveUpstream implements Upstream {
   readonly #underWay = new Set<Promise<unknown>>();
   readonly #log: UpstreamOptions['log'];
   readonly #now: () => number;
+  readonly #giveUp: AbortSignal;
 
   constructor(
     settings: UpstreamSettings,
-    { log, maxAnswer = 64 * 1024 ** 2, now = () => performance.now() }: UpstreamOptions,
+    { log, maxAnswer = 64 * 1024 ** 2, now = () => performance.now(), giveUp = never }: UpstreamOptions,
   ) {
     const { url, token, deadlines, connections } = settings;
     this.#connector = connector(settings);
@@ -136,6 +141,7 @@ class PveUpstream implements Upstream {
     this.#writes = new Slots(connections, writeQueue);
     this.#log = log;
     this.#now = now;
+    this.#giveUp = giveUp;
   }
 
   async send(call: Call, as: Credential): Promise<Answer> {
@@ -154,9 +160,9 @@ class PveUpstream implements Upstream {
   }
 
   async #send(call: Call, request: WireRequest): Promise<Answer> {
-    if (call.method === 'GET') return this.#inTurn(call, request, after(this.#deadlines.read));
+    if (call.method === 'GET') return this.#inTurn(call, request, this.#within(this.#deadlines.read));
     const { write } = this.#deadlines;
-    const deadline = after(write);
+    const deadline = this.#within(write);
     // One that has waited half its time is not sent any more, since PVE would have too little left to answer.
     const patience = after(write / 2);
     const busy = `PVE is busy with other changes; ${describeCall(call)} was not sent. Try again later.`;
@@ -166,6 +172,10 @@ class PveUpstream implements Upstream {
     } catch (error) {
       throw error === patience.reason ? new UpstreamUnreachableError(busy) : error;
     }
+  }
+
+  #within(seconds: number): AbortSignal {
+    return AbortSignal.any([after(seconds), this.#giveUp]);
   }
 
   /** Goes from host to host as long as nothing has been sent; a read may also be repeated once after it was. */

@@ -2,6 +2,7 @@
 
 import type { Database, Statement } from 'better-sqlite3';
 import type { GuestType } from '../pve/instance.ts';
+import { writing } from '../store/database.ts';
 import type { Line, Unknown, Usage } from './usage.ts';
 
 /** One who pays for an instance because it was recorded so. */
@@ -55,10 +56,15 @@ export interface Decision {
   readonly detail: unknown;
 }
 
-/** Reads and writes the ledger's tables. Every method is one durable transaction. */
+/**
+ * Reads and writes the ledger's tables. Every method is one durable transaction. What has happened in PVE is not undone
+ * by a full disk: while the database cannot be written, `open` refuses, and what else there is to write is owed.
+ */
 export class LedgerStore {
   readonly #db: Database;
   readonly #sql: ReturnType<typeof prepare>;
+  /** What could not be written when it happened, the oldest first. */
+  readonly #owed: (() => void)[] = [];
 
   constructor(db: Database) {
     this.#db = db;
@@ -111,7 +117,10 @@ export class LedgerStore {
     }));
   }
 
-  /** Writes a reservation with its decision, and `owner` down as the only payer of what it creates; gives its id. */
+  /**
+   * Writes a reservation with its decision, and `owner` down as the only payer of what it creates; gives its id.
+   * Throws NotReadyError when the database cannot be written.
+   */
   open(reservation: Omit<StoredReservation, 'id'>, decision: Decision, owner: string | undefined): number {
     const { by, call, madeAt, digest = null } = reservation;
     const write = this.#db.transaction(() => {
@@ -127,7 +136,10 @@ export class LedgerStore {
       this.#decide(decision, madeAt, id);
       return id;
     });
-    return write.immediate();
+    return writing(() => {
+      this.#settleUp();
+      return write.immediate();
+    });
   }
 
   /** Notes the task that carries a reservation out, for whom it runs, and about which vmid. */
@@ -135,11 +147,12 @@ export class LedgerStore {
     id: number,
     task: { readonly upid: string; readonly user: string; readonly vmid: number | null; readonly at: number },
   ): void {
-    this.#db.transaction(() => {
+    const write = this.#db.transaction(() => {
       this.#sql.setUpid.run({ id, upid: task.upid });
       this.#sql.decisionUpid.run({ id, upid: task.upid });
       this.#sql.addTask.run(task);
-    })();
+    });
+    this.#owe(write);
   }
 
   /** Removes a reservation, and in the same step writes what its instances have become; an instance that is none any more is erased. */
@@ -149,32 +162,38 @@ export class LedgerStore {
       this.#sql.decisionOutcome.run({ id, outcome });
       this.#put(instances);
     });
-    write.immediate();
+    this.#owe(() => write.immediate());
   }
 
-  /** Writes what was seen, and refusals; forgets decisions and tasks that are older than `before`. */
+  /**
+   * Writes what is owed, what was seen, and refusals; forgets decisions and tasks that are older than `before`.
+   * Throws NotReadyError when the database cannot be written.
+   */
   save(
     instances: ReadonlyMap<number, StoredInstance | undefined>,
     refusals: readonly (Decision & { readonly at: number })[],
     before: number,
   ): void {
-    this.#db.transaction(() => {
+    const write = this.#db.transaction(() => {
       this.#put(instances);
       for (const refusal of refusals) this.#decide(refusal, refusal.at, null);
       this.#sql.dropDecisions.run({ before });
       this.#sql.dropTasks.run({ before });
-    })();
+    });
+    writing(() => {
+      this.#settleUp();
+      write();
+    });
   }
 
   /** Forgets an instance and its payers. */
   erase(vmid: number): void {
-    this.#sql.dropInstance.run({ vmid });
-    this.#sql.dropOwners.run({ vmid });
+    this.#owe(this.#db.transaction(() => this.#erase(vmid)));
   }
 
-  /** Binds the payers of a vmid that are bound to no guest yet to the one with this birth mark. */
-  markOwners(vmid: number, birth: string): void {
-    this.#sql.markOwners.run({ vmid, birth });
+  /** Forgets who created what has this vmid; those who were assigned stay. */
+  disown(vmid: number): void {
+    this.#owe(() => this.#sql.dropCreators.run({ vmid }));
   }
 
   /** Makes these users the payers of a vmid; with none it falls back to who claims it. */
@@ -188,6 +207,28 @@ export class LedgerStore {
   /** For whom a task was started, when it was started through us. */
   taskUser(upid: string): string | undefined {
     return this.#sql.task.get({ upid })?.user;
+  }
+
+  /** Writes now, or when that fails as soon as it can be done, before anything else is written. */
+  #owe(write: () => void): void {
+    this.#owed.push(write);
+    try {
+      this.#settleUp();
+    } catch {
+      // The next save tries again, and tells.
+    }
+  }
+
+  #settleUp(): void {
+    for (let next = this.#owed[0]; next !== undefined; next = this.#owed[0]) {
+      next();
+      this.#owed.shift();
+    }
+  }
+
+  #erase(vmid: number): void {
+    this.#sql.dropInstance.run({ vmid });
+    this.#sql.dropOwners.run({ vmid });
   }
 
   #decide(
@@ -210,7 +251,7 @@ export class LedgerStore {
   #put(instances: ReadonlyMap<number, StoredInstance | undefined>): void {
     for (const [vmid, instance] of instances) {
       if (instance === undefined) {
-        this.erase(vmid);
+        this.#erase(vmid);
         continue;
       }
       const { type, node, pool = null, birth = null, present, seen } = instance;
@@ -223,6 +264,8 @@ export class LedgerStore {
         present: present ? 1 : 0,
         seen: seen === null ? 0 : 1,
       });
+      // Payers that are bound to no guest yet are bound to this one.
+      if (birth !== null) this.#sql.markOwners.run({ vmid, birth });
       this.#sql.dropSeenLines.run({ vmid });
       this.#sql.dropSeenUnknown.run({ vmid });
       for (const { resource, item, amount } of seen?.lines ?? [])
@@ -290,6 +333,7 @@ function prepare(db: Database) {
       'INSERT INTO owner (vmid, user, birth, how, since) VALUES (@vmid, @user, @birth, @how, @since) ON CONFLICT (vmid, user) DO UPDATE SET birth = @birth, how = @how, since = @since',
     ),
     markOwners: sql<Vmid & { birth: string }>('UPDATE owner SET birth = @birth WHERE vmid = @vmid AND birth IS NULL'),
+    dropCreators: sql<Vmid>("DELETE FROM owner WHERE vmid = @vmid AND how = 'created'"),
     dropOwners: sql<Vmid>('DELETE FROM owner WHERE vmid = @vmid'),
 
     addReservation: sql<{ madeAt: number; user: string; call: string; digest: string | null }>(

@@ -16,7 +16,7 @@ import {
 import type { GuestType } from '../pve/instance.ts';
 import { type Decision, LedgerStore, type Owner, type StoredInstance, type StoredReservation } from './ledger-store.ts';
 import { type Growth, overruns, type Quota, type Standing, scopeOf } from './limits.ts';
-import { type Line, nothing, type Usage } from './usage.ts';
+import { device, type Line, nothing, type Usage } from './usage.ts';
 
 /** A logical time: reads are stamped with it when they start, reservations when they open and settle. */
 export type Stamp = number;
@@ -128,6 +128,8 @@ export class Ledger {
   readonly #totals = new Map<string, Map<string, Holding>>();
   /** By payer: the vmids whose usage is not, or not wholly, known. */
   readonly #clouded = new Map<string, Set<number>>();
+  /** By node and bus id: the vmids that have, or are about to have, a PCI device. */
+  readonly #devices = new Map<string, Set<number>>();
   readonly #unsaved = new Set<number>();
   /** When vmids ended, so that a read from before cannot bring one back. */
   readonly #ended = new Map<number, { readonly stamp: Stamp; readonly at: number }>();
@@ -244,7 +246,10 @@ export class Ledger {
    * both take the last of a limit.
    */
   async reserve(request: ReservationRequest): Promise<Reservation> {
-    for (const aim of request.aims) if (aim.creates) this.#mustBeFree(aim, request);
+    for (const aim of request.aims) {
+      if (aim.creates) this.#mustBeFree(aim, request);
+      this.#mustGetDevices(aim);
+    }
     if (!request.waived) this.#mustFit(request);
     return this.#open(request);
   }
@@ -278,14 +283,21 @@ export class Ledger {
     return true;
   }
 
+  /** The vmid that has, or is about to have, a PCI device of a node, by bus id. */
+  deviceHolder(node: string, bus: string): number | undefined {
+    const [holder] = this.#devices.get(`${node} ${bus}`) ?? [];
+    return holder;
+  }
+
   /** What a payer holds, on each node of each resource. */
   holdings(user: string): readonly Holding[] {
     return [...(this.#totals.get(user)?.values() ?? [])];
   }
 
-  /** Writes a refusal down; durable with the next `save`. */
+  /** Writes a refusal down; durable with the next `save`. While nothing can be saved, the oldest ones are dropped. */
   refused(decision: Decision): void {
     this.#refusals.push({ ...decision, at: this.#wall() });
+    if (this.#refusals.length > mostRefusals) this.#refusals.shift();
   }
 
   /** For whom we started a task; kept for 30 days. */
@@ -296,6 +308,12 @@ export class Ledger {
   /** Makes these users the payers of an instance; with none it falls back to those who claim it. */
   assign(vmid: number, users: readonly string[]): void {
     this.#store.assign(vmid, users, this.#accounts.get(vmid)?.birth ?? null, this.#wall());
+    this.reloadOwners();
+  }
+
+  /** Strikes out who was recorded as the creator of what is there, since it is another's; whoever claims it pays. */
+  disown(vmid: number): void {
+    this.#store.disown(vmid);
     this.reloadOwners();
   }
 
@@ -333,6 +351,7 @@ export class Ledger {
     };
     if (this.#accounts.has(vmid)) this.#unbook(account);
     else this.#accounts.set(vmid, account);
+    this.#unsaved.add(vmid);
     change(account);
     if (
       !account.present &&
@@ -341,18 +360,19 @@ export class Ledger {
       (account.seen?.unknown.length ?? 0) === 0
     ) {
       this.#accounts.delete(vmid);
-      this.#store.erase(vmid);
       this.#ended.set(vmid, { stamp: this.stamp(), at: this.#wall() });
+      this.#store.erase(vmid);
     } else {
       this.#book(account);
     }
-    this.#unsaved.add(vmid);
   }
 
   #book(account: Account): void {
     account.payers = this.#payersOf(account);
     account.booking = bookingOf(account);
     this.#total(account, 1);
+    for (const key of devicesOf(account))
+      this.#devices.set(key, (this.#devices.get(key) ?? new Set()).add(account.vmid));
     if (!isClouded(account)) return;
     for (const payer of account.payers) {
       const vmids = this.#clouded.get(payer) ?? new Set();
@@ -362,6 +382,7 @@ export class Ledger {
 
   #unbook(account: Account): void {
     this.#total(account, -1);
+    for (const key of devicesOf(account)) this.#devices.get(key)?.delete(account.vmid);
     for (const payer of account.payers) this.#clouded.get(payer)?.delete(account.vmid);
   }
 
@@ -410,7 +431,6 @@ export class Ledger {
     const { birth } = account;
     if (birth === undefined || !account.owners.some((owner) => owner.birth === null)) return;
     account.owners = account.owners.map((owner) => ({ ...owner, birth: owner.birth ?? birth }));
-    this.#store.markOwners(account.vmid, birth);
   }
 
   /** For each payer, what the aims take beyond what is booked, by resource, item and scope. */
@@ -448,6 +468,16 @@ export class Ledger {
       throw new ForbiddenError(
         `the storages still hold volumes of a former guest ${vmid} that are not yours; choose another vmid or ask an administrator to remove them`,
       );
+    }
+  }
+
+  /** A device belongs to one guest at a time, whoever pays and whoever asks. */
+  #mustGetDevices({ vmid, node, after }: Aim): void {
+    for (const { resource, item } of after.lines) {
+      const holder = resource === device ? this.#devices.get(`${node} ${item}`) : undefined;
+      const other = holder?.values().find((one) => one !== vmid);
+      if (other !== undefined)
+        throw new ConflictError(`device ${item} of node ${node} is in use by another instance; choose another device`);
     }
   }
 
@@ -570,6 +600,9 @@ function recordedOf({ birth, owners }: Account): readonly string[] {
     .map(({ user }) => user);
 }
 
+/** Refusals that wait to be written at most. */
+const mostRefusals = 10_000;
+
 /** How long decisions and tasks are kept, in ms. */
 const keptFor = 30 * 24 * 3600 * 1000;
 
@@ -641,6 +674,10 @@ function bookingOf({ node, seen, open }: Pick<Account, 'node' | 'seen' | 'open'>
     }
   }
   return [...booking.values()];
+}
+
+function devicesOf({ booking }: Pick<Account, 'booking'>): string[] {
+  return booking.flatMap(({ resource, node, item }) => (resource === device ? [`${node} ${item}`] : []));
 }
 
 /** Another payer's overrun, without their numbers. */

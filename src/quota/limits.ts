@@ -1,10 +1,10 @@
 /** What a user may use at most, and whether a change keeps within it. Pure: the ledger brings the numbers. */
 
-import type { ListEntry, ListLimits, Max, NumericLimits, UserRecord } from '../backends/record.ts';
 import type { Overrun } from '../errors.ts';
 import { formatAmount, type Presentation } from '../pve/size.ts';
+import type { ListEntry, ListLimits, Max, NumericLimits, UserRecord } from './record.ts';
 import type { Resources } from './resources.ts';
-import { cpuType, unlimited } from './usage.ts';
+import { cpuType, device, unlimited } from './usage.ts';
 
 /** A limit on an amount, in base units; Infinity when unlimited. */
 interface AmountLimit {
@@ -30,10 +30,18 @@ interface ListLimit {
   readonly granted: ReadonlySet<string>;
 }
 
+/** A limit that holds for each item by itself: the backups of one instance. */
+interface EachLimit {
+  readonly kind: 'each';
+  readonly max: number;
+}
+
+type Limit = AmountLimit | ListLimit | EachLimit;
+
 /** All limits of a user, by the `resource` of usage lines. A resource that is not in it has limit zero. */
 export interface Quota {
   readonly user: string;
-  readonly limits: ReadonlyMap<string, AmountLimit | ListLimit>;
+  readonly limits: ReadonlyMap<string, Limit>;
 }
 
 /** The `resource` of usage lines that a configured resource limits. */
@@ -43,9 +51,11 @@ export function lineResource(name: string, resources: Resources): string {
 
 /** Turns a record's numbers into real amounts: each times its resource's multiplier. */
 export function quotaOf(user: string, record: UserRecord, resources: Resources): Quota {
-  const limits = new Map<string, AmountLimit | ListLimit>();
+  const limits = new Map<string, Limit>();
+  const { max } = record.cluster.backups;
+  limits.set('backups', { kind: 'each', max: max === 'unlimited' ? Infinity : max });
   for (const [name, resource] of Object.entries(resources)) {
-    const limit = record.resources[name];
+    const limit = Object.hasOwn(record.resources, name) ? record.resources[name] : undefined;
     const key = lineResource(name, resources);
     if (resource.type === 'list') {
       const list = (limit ?? { global: [], nodes: {} }) as ListLimits;
@@ -84,7 +94,8 @@ function templateCpu(record: UserRecord): ReadonlySet<string> {
 
 /** The scope that an instance on `node` is charged to: a node with a limit of its own, or `global`. */
 export function scopeOf(quota: Quota, resource: string, node: string): string {
-  return quota.limits.get(resource)?.nodes.has(node) === true ? node : 'global';
+  const limit = quota.limits.get(resource);
+  return limit !== undefined && 'nodes' in limit && limit.nodes.has(node) ? node : 'global';
 }
 
 /** What a payer holds of one resource and item in one scope. */
@@ -103,21 +114,32 @@ export interface Growth {
   readonly amount: number;
 }
 
-/** Every limit that the growths would break; none when there is room for all of them together. `standing` tells what is held by all items that pass `counts`. */
+/** What a payer holds of one resource in one scope, of all items that pass. */
+type Held = (counts: (item: string) => boolean) => Standing;
+
+/** A limit that a growth would break. */
+interface Breach {
+  readonly limit: number;
+  readonly held: Standing;
+  readonly sentence: string;
+}
+
+/** Every limit that the growths would break; none when there is room for all of them together. */
 export function overruns(
   quota: Quota,
   growths: readonly Growth[],
   standing: (resource: string, scope: string, counts: (item: string) => boolean) => Standing,
 ): Overrun[] {
-  const found: Overrun[] = [];
-  for (const growth of growths) {
+  return growths.flatMap((growth): Overrun[] => {
     const { resource, item, scope, amount } = growth;
-    if (amount <= 0) continue;
-    const limit = quota.limits.get(resource);
-    const refuse = (most: number, held: Standing, sentence: string) => {
-      const reserved = held.booked - held.used;
-      const available = Math.max(0, most - held.booked);
-      found.push({
+    if (amount <= 0 || resource === device) return [];
+    const breach = breachOf(growth, quota.limits.get(resource), growths, (counts) => standing(resource, scope, counts));
+    if (breach === null) return [];
+    const { limit, held, sentence } = breach;
+    const reserved = held.booked - held.used;
+    const available = Math.max(0, limit - held.booked);
+    return [
+      {
         payer: quota.user,
         resource,
         item,
@@ -125,84 +147,88 @@ export function overruns(
         requested: amount,
         used: held.used,
         reserved,
-        limit: most,
+        limit,
         available,
         sentence,
-      });
-    };
-    if (limit === undefined) {
-      refuse(
-        0,
-        standing(resource, scope, () => true),
-        `${titleOf(resource)}: this server has no such resource configured, so none is allowed`,
-      );
-    } else if (limit.kind === 'amount') {
-      const most = limit.nodes.get(scope) ?? limit.global;
-      if (most === Infinity) continue;
-      const held = standing(resource, scope, (other) => other === '');
-      if (item === unlimited) {
-        refuse(
-          most,
-          held,
-          `${titleOf(resource)}${where(scope)}: without a limit of its own it needs an unlimited quota, and yours is ${formatAmount(most, limit.presentation)}`,
-        );
-      } else if (held.booked + amount > most) {
-        refuse(most, held, sentenceOf(growth, held, most, limit));
-      }
-    } else {
-      const list = limit.nodes.get(scope) ?? limit.global;
-      const matches = (entry: Entry, name: string) =>
-        limit.counted ? name.includes(entry.match) : name === entry.match;
-      const entry = list.find((candidate) => matches(candidate, item));
-      const held =
-        entry === undefined || !limit.counted
-          ? nothingHeld
-          : standing(resource, scope, (other) => list.find((one) => matches(one, other)) === entry);
-      const others = growths.filter(
-        (other) =>
-          other.resource === resource &&
-          other.scope === scope &&
-          other.amount > 0 &&
-          list.find((one) => matches(one, other.item)) === entry,
-      );
-      const wanted = limit.counted ? others.reduce((total, other) => total + other.amount, 0) : 1;
-      const fits = entry !== undefined && entry.max > 0 && (!limit.whitelist || held.booked + wanted <= entry.max);
-      if (limit.granted.has(item) || fits === limit.whitelist) continue;
-      refuse(entry?.max ?? 0, held, listSentence(growth, entry, held, limit.whitelist, list));
+      },
+    ];
+  });
+}
+
+function breachOf(growth: Growth, limit: Limit | undefined, growths: readonly Growth[], held: Held): Breach | null {
+  switch (limit?.kind) {
+    case 'amount':
+      return breachOfAmount(growth, limit, held);
+    case 'list':
+      return breachOfList(growth, limit, growths, held);
+    case 'each':
+      return breachOfEach(growth, limit, held);
+    case undefined: {
+      const sentence = `${titleOf(growth)}: this server has no such resource configured, so none is allowed`;
+      return { limit: 0, held: held(() => true), sentence };
     }
   }
-  return found;
+}
+
+function breachOfAmount(growth: Growth, limit: AmountLimit, heldOf: Held): Breach | null {
+  const most = limit.nodes.get(growth.scope) ?? limit.global;
+  if (most === Infinity) return null;
+  const held = heldOf((item) => item === '');
+  // What is shown in full needs no unit behind every number.
+  const text = (amount: number) =>
+    limit.presentation.compact ? formatAmount(amount, limit.presentation) : String(amount);
+  if (growth.item === unlimited) {
+    const sentence = `${titleOf(growth)}: what has no limit of its own needs an unlimited quota, and yours is ${text(most)}`;
+    return { limit: most, held, sentence };
+  }
+  if (held.booked + growth.amount <= most) return null;
+  const reserved = held.booked > held.used ? `, ${text(held.booked - held.used)} reserved by changes under way` : '';
+  const left = text(Math.max(0, most - held.booked));
+  const sentence = `${titleOf(growth)}: ${text(growth.amount)} more requested, ${left} left (${text(held.used)} used${reserved}, limit ${text(most)})`;
+  return { limit: most, held, sentence };
+}
+
+function breachOfList(growth: Growth, limit: ListLimit, growths: readonly Growth[], heldOf: Held): Breach | null {
+  const { resource, item, scope } = growth;
+  const list = limit.nodes.get(scope) ?? limit.global;
+  const entryOf = (name: string) => list.find(({ match }) => (limit.counted ? name.includes(match) : name === match));
+  const entry = entryOf(item);
+  const held = entry === undefined || !limit.counted ? nothingHeld : heldOf((other) => entryOf(other) === entry);
+  const alike = growths.filter(
+    (other) =>
+      other.resource === resource && other.scope === scope && other.amount > 0 && entryOf(other.item) === entry,
+  );
+  const wanted = limit.counted ? alike.reduce((total, other) => total + other.amount, 0) : 1;
+  const fits = entry !== undefined && entry.max > 0 && (!limit.whitelist || held.booked + wanted <= entry.max);
+  if (limit.granted.has(item) || fits === limit.whitelist) return null;
+  return { limit: entry?.max ?? 0, held, sentence: listSentence(growth, entry, held, limit.whitelist, list) };
+}
+
+function breachOfEach({ resource, item, amount }: Growth, { max }: EachLimit, heldOf: Held): Breach | null {
+  const held = heldOf((other) => other === item);
+  if (held.booked + amount <= max) return null;
+  return {
+    limit: max,
+    held,
+    sentence: `${resource} of instance ${item}: ${held.booked} of ${max} taken; delete one first`,
+  };
 }
 
 const nothingHeld: Standing = { used: 0, booked: 0 };
 
-function titleOf(resource: string): string {
-  return resource.startsWith('storage:') ? `storage ${resource.slice('storage:'.length)}` : resource;
-}
-
-function where(scope: string): string {
-  return scope === 'global' ? '' : ` on node ${scope}`;
-}
-
-function sentenceOf(
-  { resource, scope, amount }: Growth,
-  { used, booked }: Standing,
-  most: number,
-  limit: AmountLimit,
-): string {
-  const text = (value: number) => formatAmount(value, limit.presentation);
-  const reserved = booked > used ? ` and ${text(booked - used)} reserved by changes under way` : '';
-  return `${titleOf(resource)}${where(scope)}: ${text(amount)} more requested, but ${text(used)} used${reserved} of ${text(most)} leaves ${text(Math.max(0, most - booked))}`;
+function titleOf({ resource, scope }: Growth): string {
+  const title = resource.startsWith('storage:') ? `storage ${resource.slice('storage:'.length)}` : resource;
+  return scope === 'global' ? title : `${title} on node ${scope}`;
 }
 
 function listSentence(
-  { resource, item, scope }: Growth,
+  growth: Growth,
   entry: Entry | undefined,
   { booked }: Standing,
   whitelist: boolean,
   list: readonly Entry[],
 ): string {
-  const title = `${titleOf(resource)} "${item}"${where(scope)}`;
+  const title = `${titleOf(growth)}: "${growth.item}"`;
   if (!whitelist) return `${title} is excluded from your quota`;
   if (entry === undefined || entry.max <= 0) {
     const allowed = list.filter(({ max }) => max > 0).map(({ match }) => match);

@@ -1,6 +1,16 @@
 /** What an instance uses: a pure function of what PVE holds for it. */
 
-import { type Config, drivesOf, type Instance, propertiesOf, volumeOwner } from '../pve/instance.ts';
+import {
+  type Config,
+  drivesOf,
+  type Host,
+  type Instance,
+  passedThrough,
+  pciBus,
+  propertiesOf,
+  volumeOwner,
+} from '../pve/instance.ts';
+import type { Resources } from './resources.ts';
 
 /**
  * So much of one resource. `resource` is `cores`, `memory`, `swap`, `network`, `cpu`, `pci`, `storage:<id>` or the name of
@@ -31,6 +41,9 @@ export const nothing: Usage = { lines: [], unknown: [] };
 export const unlimited = 'unlimited';
 
 const mib = 1024 * 1024;
+
+/** The resource whose items are whole PCI devices by bus id: each is one guest's in the cluster. */
+export const device = 'device';
 
 /** One kind of resource: what a configuration takes of it; a string says why that cannot be told. */
 type Measure = (config: Config, instance: Instance) => readonly Line[] | string;
@@ -85,16 +98,27 @@ const measures: Readonly<Record<string, Measure>> = {
   pci: (config, { host }) => {
     const lines: Line[] = [];
     for (const [key, text] of family(config, 'hostpci')) {
-      const names = deviceNames(text, host.devices);
+      const names = deviceNames(text, host);
       if (names === null) return `${key} "${text}" names a device that node ${host.node} does not list`;
       for (const item of names) lines.push({ resource: 'pci', item, amount: 1 });
     }
     return lines;
   },
+
+  // Not a matter of quota: a device belongs to one guest at a time, whoever pays.
+  [device]: (config, { host }) => {
+    const buses = family(config, 'hostpci').flatMap(([, text]) => (passedThrough(text, host) ?? []).map(pciBus));
+    return [...new Set(buses)].flatMap((item) => (item === null ? [] : [{ resource: device, item, amount: 1 }]));
+  },
+
+  backups: (_config, { vmid, backups = [] }) =>
+    backups.length === 0 ? [] : [{ resource: 'backups', item: String(vmid), amount: backups.length }],
 };
 
-/** The resources with a meaning of their own; any other numeric resource counts the configuration key of its name. */
-export const measured: readonly string[] = Object.keys(measures);
+/** The numeric resources that have no meaning of their own here: each counts the configuration key of its name. */
+export function countedKeys(resources: Resources): string[] {
+  return Object.keys(resources).filter((name) => resources[name]?.type === 'numeric' && !Object.hasOwn(measures, name));
+}
 
 /**
  * What an instance uses: of each resource the larger of what it runs with and what it will have, and every volume.
@@ -133,7 +157,10 @@ function volumesOf(instance: Instance): Usage {
     const resource = `storage:${storage}`;
     lines.push(bytes > 0 ? { resource, item: '', amount: bytes } : { resource, item: unlimited, amount: 1 });
   };
-  for (const { storage, bytes } of instance.volumes.values()) add(storage, bytes);
+  for (const { volid, storage, bytes } of instance.volumes.values()) {
+    if (Number.isSafeInteger(bytes) && bytes >= 0) add(storage, bytes);
+    else unknown.push({ resource: `storage:${storage}`, reason: `the size of ${volid} is not understood` });
+  }
 
   const counted = new Set(instance.volumes.keys());
   for (const config of new Set([instance.current, instance.next])) {
@@ -177,7 +204,8 @@ export function networkRate(text: string): number | null {
   const rate = card.get('rate');
   if (rate === undefined) return Infinity;
   if (!/^[+-]?(?:\d+\.?\d*|\.\d+)$/.test(rate)) return null;
-  return Number(rate) > 0 ? Math.ceil(Number(rate) * 1e6) : Infinity;
+  // PVE cuts the rate to whole bytes per second, of which 2^20 make one of its MB, and takes 0 for no limit.
+  return Number(rate) * 2 ** 20 >= 1 ? Math.ceil(Number(rate) * 1e6) : Infinity;
 }
 
 /** The CPU type named in a `cpu` text; null when there is none. */
@@ -185,19 +213,19 @@ export function cpuType(text: string): string | null {
   return propertiesOf(text, { defaultKey: 'cputype' })?.get('cputype') ?? null;
 }
 
-/** The names of the devices that one `hostpciN` passes through; a mapping counts by its own name. */
-function deviceNames(text: string, devices: ReadonlyMap<string, string> | undefined): string[] | null {
-  const properties = propertiesOf(text, { defaultKey: 'host' });
-  const mapping = properties?.get('mapping');
-  if (mapping !== undefined) return [mapping];
+/** The names of the devices that one `hostpciN` passes through; a mapping whose device cannot be told counts by its own name. */
+function deviceNames(text: string, host: Host): string[] | null {
+  const mapping = propertiesOf(text, { defaultKey: 'host' })?.get('mapping');
+  const ids = passedThrough(text, host);
+  if (ids === null) return mapping === undefined ? null : [mapping];
   const names: string[] = [];
-  for (const id of properties?.get('host')?.split(';') ?? []) {
+  for (const id of mapping === undefined ? ids : ids.slice(0, 1)) {
     const full = /^[0-9a-f]{4}:/i.test(id) ? id : `0000:${id}`;
-    const name = devices?.get(full) ?? devices?.get(`${full}.0`);
-    if (name === undefined) return null;
+    const name = host.devices?.get(full) ?? host.devices?.get(`${full}.0`);
+    if (name === undefined) return mapping === undefined ? null : [mapping];
     names.push(name);
   }
-  return names.length === 0 ? null : names;
+  return names;
 }
 
 function numericKey(key: string): Measure {

@@ -17,9 +17,10 @@ export function credentialOf(headers: IncomingHttpHeaders): Credential | null {
   return token === undefined ? null : { kind: 'token', token };
 }
 
-/** Scripts that copy the cookie into the header may leave it percent-encoded; the token itself contains no `%`. */
+/** Scripts that copy the cookie into the header may leave it percent-encoded; the token itself contains no `%`. What no header can carry is none. */
 function csrfHeader(headers: IncomingHttpHeaders): string {
-  return decoded(String(headers.csrfpreventiontoken ?? ''));
+  const text = decoded(String(headers.csrfpreventiontoken ?? ''));
+  return /^[\x21-\x7e]*$/.test(text) ? text : '';
 }
 
 /** The origins whose pages may make changes, besides the one that the request itself was sent to. */

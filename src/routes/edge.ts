@@ -3,7 +3,7 @@
 import { ApiError, type ErrorCode } from '../errors.ts';
 
 /** The HTTP status of each error. */
-export const statusOf = {
+const statusOf = {
   bad_request: 400,
   unauthenticated: 401,
   forbidden: 403,

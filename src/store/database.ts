@@ -3,6 +3,7 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import Sqlite from 'better-sqlite3';
+import { NotReadyError } from '../errors.ts';
 import { migrations } from './migrations.ts';
 
 export type Database = Sqlite.Database;
@@ -77,6 +78,28 @@ function explained(error: unknown, file: string): unknown {
   const reason = Object.keys(reasons).find((known) => code === known || code.startsWith(`${known}_`));
   const message = reason === undefined ? (error as Error).message : reasons[reason];
   return new DatabaseError(`the database ${file} cannot be used: ${message}`, { cause: error });
+}
+
+/** Why SQLite does not take a write at the moment; any other failure is an error of ours. */
+const hindrances: Readonly<Record<string, string>> = {
+  SQLITE_FULL: 'the disk is full',
+  SQLITE_READONLY: 'it is read-only',
+  SQLITE_IOERR: 'the disk fails',
+  SQLITE_CANTOPEN: 'its files cannot be opened',
+  SQLITE_BUSY: 'another program holds it',
+};
+
+/** Does a write; when the database does not take it for the moment, throws NotReadyError with the reason. */
+export function writing<T>(write: () => T): T {
+  try {
+    return write();
+  } catch (error) {
+    const code = String((error as { code?: unknown }).code);
+    const hindrance = Object.keys(hindrances).find((known) => code === known || code.startsWith(`${known}_`));
+    if (hindrance === undefined) throw error;
+    const message = `the server's database cannot be written (${hindrances[hindrance]}); try again later`;
+    throw Object.assign(new NotReadyError(message, 10), { cause: error });
+  }
 }
 
 /** The right to serve a database; it ends with `release`, or with the process however that ends. */

@@ -46,6 +46,7 @@ beforeEach(async () => {
       accessRoutes(api, {
         directory,
         sessions,
+        signedOut: () => {},
         limit: new SignInLimit({ perUser: 3 }),
         origins,
         cookies: {},

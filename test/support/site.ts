@@ -1,9 +1,10 @@
 /** A whole site for a story: a simulated cluster, the server in front of it, and users who sign in. */
 
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import Sqlite from 'better-sqlite3';
 import { pino } from 'pino';
 import { type Simulator, type SimulatorOptions, startSimulator } from '../../simulator/index.ts';
 import { loadConfig } from '../../src/config.ts';
@@ -24,6 +25,8 @@ export interface UserSketch {
   readonly fast?: number | 'unlimited';
   readonly ceph?: number | 'unlimited';
   readonly nodes?: Readonly<Record<string, Readonly<Record<string, number>>>>;
+  /** How many PCI devices of which name. */
+  readonly pci?: readonly { readonly match: string; readonly max: number }[];
   readonly vmid?: readonly [number, number];
   readonly admin?: boolean;
   /** Pools beside the user's own, which has the user's name. */
@@ -43,6 +46,8 @@ export interface SiteOptions {
   readonly config?: Readonly<Record<string, unknown>>;
   /** `process`: the server runs as a process of its own that can be killed. */
   readonly as?: 'here' | 'process';
+  /** Options for the Node of that process. */
+  readonly execArgv?: readonly string[];
 }
 
 const secret = '6e1b0f5a-58f2-4f0e-9f0a-0d8c3a5d2c11';
@@ -106,7 +111,7 @@ function recordOf(name: string, sketch: UserSketch): unknown {
         amounts.map((amount) => [amount, { global: { max: sketch[amount] ?? 0 }, nodes: nodesOf(amount) }]),
       ),
       cpu: { global: [{ match: 'host', name: 'host', max: 1 }], nodes: {} },
-      pci: { global: [], nodes: {} },
+      pci: { global: sketch.pci ?? [], nodes: {} },
     },
     cluster: {
       admin: sketch.admin ?? false,
@@ -162,7 +167,7 @@ export class Site {
   readonly simulator: Simulator;
   readonly #options: SiteOptions;
   #server: Server | undefined;
-  #process: ReturnType<typeof spawn> | undefined;
+  #process: ChildProcess | undefined;
   url = '';
 
   constructor(directory: string, configFile: string, simulator: Simulator, options: SiteOptions) {
@@ -182,9 +187,18 @@ export class Site {
     return this.#server;
   }
 
-  async startServer(): Promise<void> {
-    if (this.#options.as === 'process') await this.#spawn();
-    else {
+  /** The server as a process of its own. */
+  get process(): ChildProcess {
+    if (this.#process === undefined) throw new Error('the server runs in this process, or not at all');
+    return this.#process;
+  }
+
+  /** Starts the server, and waits until it has read the cluster unless told not to. */
+  async startServer({ ready = true }: { readonly ready?: boolean } = {}): Promise<void> {
+    if (this.#options.as === 'process') {
+      await this.#spawn();
+      if (ready) await until('the server process is ready', async () => (await fetch(`${this.url}/healthz`)).ok);
+    } else {
       const log = pino({ level: process.env.SITE_LOG ?? 'silent' });
       this.#server = await startServer(loadConfig(this.configFile), {
         configFile: this.configFile,
@@ -245,10 +259,24 @@ export class Site {
     return totals;
   }
 
+  /** How many reservations the database holds, whether or not a server serves it. */
+  storedReservations(): number {
+    const database = new Sqlite(join(this.directory, 'site.db'), { readonly: true });
+    try {
+      return database.prepare<[], number>('SELECT count(*) FROM reservation').pluck().get() ?? 0;
+    } finally {
+      database.close();
+    }
+  }
+
   async #spawn(): Promise<void> {
-    const child = spawn(process.execPath, ['src/main.ts', '--config', this.configFile], {
-      stdio: ['ignore', 'pipe', 'inherit'],
-    });
+    const child = spawn(
+      process.execPath,
+      [...(this.#options.execArgv ?? []), 'src/main.ts', '--config', this.configFile],
+      {
+        stdio: ['ignore', 'pipe', 'inherit'],
+      },
+    );
     this.#process = child;
     let output = '';
     child.stdout?.on('data', (chunk) => {

@@ -9,7 +9,7 @@ export type Amounts = Readonly<Record<string, number>>;
 const MiB = 1024 * 1024;
 
 /** What one vmid holds: the larger of its present and its coming configuration, and every volume that bears its name. */
-export function truthOf(cluster: Cluster, vmid: number): Amounts {
+function truthOf(cluster: Cluster, vmid: number): Amounts {
   const held = holdings(cluster, vmid);
   const guest = cluster.guests.get(vmid);
   const totals: Record<string, number> = {};

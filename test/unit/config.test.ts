@@ -183,14 +183,14 @@ describe('a fault says where it is, what is there and what is expected', () => {
     ],
     [
       'a backend to come',
-      { backends: { pve, localdb, l: { import: 'paasldap.js', config: { url: 'http://x' } } } },
-      ['backends.l: import "paasldap.js" is not available in this version'],
+      { backends: { pve, localdb, l: { import: 'ldap.js', config: { url: 'ldap://x' } } } },
+      ['backends.l: import "ldap.js" is not available in this version'],
     ],
     [
       'a misspelt import',
       { backends: { pve, localdb: { import: 'lokaldb' } } },
       [
-        'backends.localdb: expected import to be one of pve, pve.js, localdb, localdb.js, or the path of a module (./mine.js) (did you mean "localdb"?), got "lokaldb"',
+        'backends.localdb: expected import to be one of pve, pve.js, localdb, localdb.js, paasldap, paasldap.js, or the path of a module (./mine.js) (did you mean "localdb"?), got "lokaldb"',
       ],
     ],
     [

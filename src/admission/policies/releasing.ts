@@ -12,10 +12,6 @@ function destroy(type: GuestType): ChangePolicy {
     method: 'DELETE',
     path: `/nodes/{node}/${type}/{vmid}`,
     params: { purge: flag, 'destroy-unreferenced-disks': flag, ...(type === 'lxc' ? { force: flag } : {}) },
-    takesDigest: false,
-    storages: () => [],
-    media: () => [],
-    objections: () => [],
     project: ({ before }) => destroyed(before),
   };
 }

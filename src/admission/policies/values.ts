@@ -49,7 +49,6 @@ export function matching(form: RegExp, description: string): ValueCheck {
 
 export const vmid = matching(/^[1-9][0-9]{2,8}$/, 'a vmid from 100 to 999999999');
 export const storageId = matching(/^[A-Za-z][A-Za-z0-9._-]*[A-Za-z0-9]$/, 'the name of a storage');
-export const nodeName = matching(/^[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?$/, 'the name of a node');
 export const poolId = matching(/^[A-Za-z0-9._/-]+$/, 'the name of a pool');
 export const digest = matching(/^[0-9a-f]{1,64}$/, 'a digest');
 export const volumeId = matching(/^[A-Za-z][A-Za-z0-9._-]*[A-Za-z0-9]:[^\s,]+$/, 'a volume id');

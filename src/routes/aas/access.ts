@@ -5,6 +5,7 @@ import { parseUserName } from '../../backends/backend.ts';
 import type { Directory } from '../../backends/directory.ts';
 import type { Sessions } from '../../backends/sessions.ts';
 import { ApiError, BadRequestError, UnauthenticatedError } from '../../errors.ts';
+import type { Credential } from '../../pve/call.ts';
 import { credentialOf, type Origins, requireSameOrigin } from '../caller.ts';
 import { type CookieOptions, expiredCookies, readCookies, sessionCookies } from '../cookies.ts';
 import { plainText } from '../edge.ts';
@@ -14,7 +15,9 @@ import { fieldOf, formOf } from './form.ts';
 export interface AccessOptions {
   /** Opens and closes sessions at every backend of a user's realm. */
   readonly directory: Pick<Directory, 'openSession' | 'closeSession'>;
-  readonly sessions: Pick<Sessions, 'identify' | 'forget'>;
+  readonly sessions: Pick<Sessions, 'identify' | 'forget' | 'welcome'>;
+  /** Told of a session that its user has ended. */
+  readonly signedOut: (session: Credential) => void;
   readonly limit: SignInLimit;
   readonly origins: Origins;
   readonly cookies: CookieOptions;
@@ -23,12 +26,15 @@ export interface AccessOptions {
   readonly clock?: () => number;
 }
 
-/** `/version`, `/access` and `/access/ticket`, below the prefix of `app`. */
+/** `/version`, `/echo`, `/access` and `/access/ticket`, below the prefix of `app`. */
 export function accessRoutes(
   app: FastifyInstance,
-  { directory, sessions, limit, origins, cookies, version, clock = Date.now }: AccessOptions,
+  { directory, sessions, signedOut, limit, origins, cookies, version, clock = Date.now }: AccessOptions,
 ): void {
   app.get('/version', async () => ({ version }));
+
+  // It once repeated all cookies, and handed scripts those that are for the browser alone.
+  app.get('/echo', async () => ({ body: {}, cookies: {} }));
 
   app.get('/access', async ({ headers }) => {
     const credential = credentialOf(headers);
@@ -57,6 +63,7 @@ export function accessRoutes(
       const status = result.status >= 500 ? result.status : 401;
       return reply.code(status).send({ auth: false, error: plainText(result.message) });
     }
+    for (const { name, value } of result.cookies ?? []) if (name === 'PVEAuthCookie') sessions.welcome(value);
     reply.header('set-cookie', sessionCookies(result.username, result.cookies ?? [], cookies, clock()));
     return { auth: true };
   });
@@ -66,7 +73,10 @@ export function accessRoutes(
     const held = readCookies(request.headers.cookie);
     const { username, ...secrets } = held;
     const credential = credentialOf(request.headers);
-    if (credential !== null) sessions.forget(credential);
+    if (credential !== null) {
+      sessions.forget(credential);
+      signedOut(credential);
+    }
     if (Object.keys(secrets).length > 0) {
       const requester = { cookies: held, ...(username === undefined ? {} : { username }) };
       await directory

@@ -4,10 +4,18 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Caller } from '../../admission/access.ts';
 import { admit } from '../../admission/admit.ts';
 import { endingOf } from '../../admission/settlement.ts';
-import type { Rooms } from '../../app.ts';
 import { type Call, call, type Draft, succeeded } from '../../pve/call.ts';
+import type { Config, Instance } from '../../pve/instance.ts';
 import { parseUpid, type TaskStatus, taskSucceeded } from '../../pve/task.ts';
+import type { Rooms } from '../rooms.ts';
 import { dataOf, TaskFailure } from './reply.ts';
+import type { Target } from './target.ts';
+
+/** A configuration write that depends on what the instance holds when it is judged. */
+export function configure({ node, type, vmid }: Target, params: (before: Instance) => Config): Draft {
+  const method = type === 'qemu' ? 'POST' : 'PUT';
+  return { ...call(method, '/nodes/{}/{}/{}/config', [node, type, vmid]), params };
+}
 
 /**
  * Has the gate make a change and waits until it is settled, at most `taskWait` and not beyond the server's end.
@@ -29,6 +37,17 @@ export async function change(
   const ended = { ...last, log: await logOf(rooms, last) };
   if (!taskSucceeded(last.exitstatus ?? '')) throw new TaskFailure(ended);
   return ended;
+}
+
+/**
+ * Has the gate make a change and does not wait for PVE's task. Gives what PVE answered; throws PveRefusal. What is over
+ * by then is settled as well, so that one may ask for the next.
+ */
+export async function begin(rooms: Rooms, asked: Call | Draft, caller: Caller): Promise<unknown> {
+  const { answer, settled } = await admit(rooms.gate, asked, caller);
+  const { kind } = endingOf(answer);
+  if (kind === 'answered' || kind === 'nothing') await waitFor(settled, rooms);
+  return dataOf(answer);
 }
 
 async function waitFor<T>(work: Promise<T>, { config, stopping }: Rooms): Promise<T | undefined> {

@@ -1,14 +1,14 @@
 /** What the cluster holds, as far as it concerns the caller. */
 
 import { admit } from '../../admission/admit.ts';
-import type { Rooms } from '../../app.ts';
-import { NotFoundError } from '../../errors.ts';
 import { call, succeeded } from '../../pve/call.ts';
 import { drivesOf, type Instance, type Volume } from '../../pve/instance.ts';
+import { grantedNames } from '../../quota/record.ts';
+import type { Rooms } from '../rooms.ts';
 import type { Surface } from './index.ts';
 import { modelOf } from './model.ts';
 import { dataOf } from './reply.ts';
-import { targetOf } from './target.ts';
+import { targetOf, visibleInstance } from './target.ts';
 
 type Row = Readonly<Record<string, unknown>>;
 
@@ -16,8 +16,7 @@ type Row = Readonly<Record<string, unknown>>;
 export function clusterRoutes({ app, rooms, identify }: Surface): void {
   app.get('/cluster/pools', async (request) => {
     const { record } = await identify(request);
-    if (!record.cluster.admin)
-      return { pools: Object.entries(record.cluster.pools).flatMap(([pool, granted]) => (granted ? [pool] : [])) };
+    if (!record.cluster.admin) return { pools: grantedNames(record.cluster.pools) };
     const rows = dataOf(await rooms.upstream.send(call('GET', '/pools'), { kind: 'service' })) as readonly Row[];
     return { pools: rows.map(({ poolid }) => poolid) };
   });
@@ -30,11 +29,7 @@ export function clusterRoutes({ app, rooms, identify }: Surface): void {
   app.get('/cluster/:node/:type/:vmid', async (request) => {
     const caller = await identify(request);
     const target = targetOf(request.params);
-    // What PVE shows the caller, we may look at more closely than they can.
-    const { node, type, vmid } = target;
-    dataOf((await admit(rooms.gate, call('GET', '/nodes/{}/{}/{}/config', [node, type, vmid]), caller)).answer);
-    const { instance } = await rooms.inventory.look(target, 'all');
-    if (instance === null) throw new NotFoundError(`there is no instance ${vmid}`);
+    const instance = await visibleInstance(rooms, caller, target, 'all');
     return modelOf(instance, await mediaOf(rooms, instance), rooms.inventory.guests.get(target.vmid)?.name);
   });
 }

@@ -3,17 +3,17 @@
 import type { FastifyRequest } from 'fastify';
 import { BadRequestError, ConflictError, ForbiddenError, NotFoundError } from '../../errors.ts';
 import { type Call, call, type Draft } from '../../pve/call.ts';
-import { type Config, type GuestType, type Instance, isDiskSlot } from '../../pve/instance.ts';
+import { type GuestType, type Instance, isDiskSlot } from '../../pve/instance.ts';
 import { driveOf } from '../../pve/projections.ts';
 import { formatPropertyString } from '../../pve/property-string.ts';
 import type { Resources } from '../../quota/resources.ts';
-import { change } from './change.ts';
+import { change, configure } from './change.ts';
 import { flag, gibibytes, isoImage, mountPath, optional, readForm, storageId, wholeNumber } from './fields.ts';
 import type { Surface } from './index.ts';
 import { type Target, targetOf } from './target.ts';
 
 /** A disk slot of an instance. */
-export interface DiskTarget extends Target {
+interface DiskTarget extends Target {
   readonly disk: string;
 }
 
@@ -83,14 +83,8 @@ function drive(type: GuestType, source: string, options: readonly (readonly [str
   return formatPropertyString([[defaultKey, source], ...options], { defaultKey });
 }
 
-/** A configuration write that depends on what the instance holds when it is judged. */
-function configure({ node, type, vmid }: Target, params: (before: Instance) => Config): Draft {
-  const method = type === 'qemu' ? 'POST' : 'PUT';
-  return { ...call(method, '/nodes/{}/{}/{}/config', [node, type, vmid]), params };
-}
-
 /** Puts a new disk into a free slot: an image of so many GiB, or an ISO image in an `ide` drive of a VM. */
-export function createDisk(target: DiskTarget, body: unknown, resources: Resources): Draft {
+function createDisk(target: DiskTarget, body: unknown, resources: Resources): Draft {
   const disk = newDisk(target, body, resources);
   return configure(target, (before) => {
     mustBeFree(target, before);
@@ -120,7 +114,7 @@ function namesIso(body: unknown): boolean {
 const source = { ...wholeNumber('', 0, 255), expected: 'the whole number N of a disk unusedN, from 0 to 255' };
 
 /** Puts an unused disk into a free slot; a container mounts it where the form says, or below the slot's own name. */
-export function attachDisk(target: DiskTarget, body: unknown, resources: Resources): Draft {
+function attachDisk(target: DiskTarget, body: unknown, resources: Resources): Draft {
   const { type, vmid, disk } = target;
   // VMs mount nothing, whatever the form says.
   const { source: number, mp } =
@@ -145,7 +139,7 @@ export function attachDisk(target: DiskTarget, body: unknown, resources: Resourc
 }
 
 /** Grows a disk by so many GiB. */
-export function resizeDisk(target: DiskTarget, body: unknown): Call {
+function resizeDisk(target: DiskTarget, body: unknown): Call {
   mustNotBeUnused(target, 'is in no use; attach it first');
   const { node, type, vmid, disk } = target;
   const { size } = readForm(body, { size: gibibytes });
@@ -153,7 +147,7 @@ export function resizeDisk(target: DiskTarget, body: unknown): Call {
 }
 
 /** Copies a disk to another storage; with `delete` the old one goes, else it stays as an unused disk. */
-export function moveDisk({ node, type, vmid, disk }: DiskTarget, body: unknown): Call {
+function moveDisk({ node, type, vmid, disk }: DiskTarget, body: unknown): Call {
   const params = readForm(body, { storage: storageId, delete: flag });
   return type === 'qemu'
     ? call('POST', '/nodes/{}/qemu/{}/move_disk', [node, vmid], { disk, ...params })
@@ -161,14 +155,14 @@ export function moveDisk({ node, type, vmid, disk }: DiskTarget, body: unknown):
 }
 
 /** Takes a disk out of use; PVE keeps an image as unused, and a CD-ROM just vanishes. */
-export function detachDisk(target: DiskTarget, body: unknown): Draft {
+function detachDisk(target: DiskTarget, body: unknown): Draft {
   readForm(body, {});
   mustNotBeUnused(target, 'is detached already; delete it instead');
   return removeDisk(target);
 }
 
 /** Frees an unused disk, or empties an `ide` drive, whose image stays as unused. */
-export function deleteDisk(target: DiskTarget, body: unknown): Draft {
+function deleteDisk(target: DiskTarget, body: unknown): Draft {
   readForm(body, {});
   if (!/^(?:unused|ide)/.test(target.disk))
     throw new ForbiddenError(`disk: ${target.disk} is in use; detach it first and delete the unused disk then`);

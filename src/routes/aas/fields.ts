@@ -90,6 +90,31 @@ export const containerTemplate = matching(
 );
 export const flag = matching(/^[01]$/, '1 or 0');
 
+/** The name of a network card inside a container; Linux takes at most 15 characters. */
+export const interfaceName = matching(/^[A-Za-z0-9_][\w.-]{0,14}$/, 'the name of a network interface such as eth0');
+
+/** The rate of a network card as PVE writes it; PVE takes 0 for "no limit", and rounds what is smaller than this to 0. */
+export const networkRate: Field<string> = {
+  expected: 'a number of MB/s from 0.001 to 1000000, or 0 for no limit',
+  read: (text) => {
+    const number = /^\d{1,7}(?:\.\d{1,3})?$/.test(text) ? Number(text) : Number.NaN;
+    return number >= 0 && number <= 1_000_000 ? String(number) : undefined;
+  },
+};
+
+/** A backup by its volume id. */
+export const backupVolume = matching(
+  /^[A-Za-z][A-Za-z0-9._-]*[A-Za-z0-9]:backup\/(?!.*\.\.)[A-Za-z0-9._:+/-]{1,255}$/,
+  'a backup such as shared:backup/vzdump-qemu-100-2025_01_31-12_00_00.vma.zst',
+);
+
+/** What is written on a backup, nothing included; PVE keeps 1024 characters, in which a line break counts twice. */
+export const note: Field<string> = {
+  expected: 'a note of at most 500 characters',
+  read: (text) => (text.length <= 500 && !text.includes('\0') ? text : undefined),
+  absent: { value: '' },
+};
+
 /** The path at which a container mounts a volume: absolute, without detours. */
 export const mountPath: Field<string> = {
   expected: 'an absolute path such as /srv/data, without commas and ".."',
@@ -104,6 +129,9 @@ export const newPassword: Field<string> = {
   ...matching(/^.{5,255}$/u, 'a password of 5 to 255 characters on one line'),
   secret: true,
 };
+
+/** A password that a user has or wants; where it is stored says what it must be like. Never repeated. */
+export const password: Field<string> = { expected: 'a password', read: (text) => text || undefined, secret: true };
 
 export const cores = wholeNumber('cores', 1, 8192);
 export const memory = wholeNumber('MiB', 16, 16_777_216);

@@ -3,23 +3,31 @@
 import formbody from '@fastify/formbody';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import type { Caller } from '../../admission/access.ts';
-import type { Rooms } from '../../app.ts';
 import { parseUserName } from '../../backends/backend.ts';
 import { UnauthenticatedError } from '../../errors.ts';
 import { credentialOf, type Origins, requireCsrf } from '../caller.ts';
 import { readCookies } from '../cookies.ts';
 import { plainText } from '../edge.ts';
+import type { Rooms } from '../rooms.ts';
 import { accessRoutes } from './access.ts';
+import { backupRoutes } from './backup.ts';
 import { clusterRoutes } from './cluster.ts';
 import { diskRoutes } from './disk.ts';
 import { globalRoutes } from './global.ts';
 import { instanceRoutes } from './instance.ts';
+import { netRoutes } from './net.ts';
+import { pciRoutes } from './pci.ts';
+import { peopleRoutes } from './people.ts';
 import { proxmoxRoutes } from './proxmox.ts';
 import { errorReply } from './reply.ts';
+import { syncRoutes } from './sync.ts';
 import { userRoutes } from './user.ts';
 
 /** Who sends a request; on a method that changes something also that no foreign page sent it for them. */
-export type Identify = (request: FastifyRequest) => Promise<Caller>;
+export type Identify = (request: Sender) => Promise<Caller>;
+
+/** What a request says of who sends it. */
+export type Sender = Pick<FastifyRequest, 'method' | 'headers' | 'ip'>;
 
 /** What every group of routes is given. */
 export interface Surface {
@@ -48,24 +56,30 @@ export async function aasRoutes(app: FastifyInstance, rooms: Rooms): Promise<voi
     reply.code(404).send({ error: plainText(`There is no ${method} ${url.split('?', 1)[0]}`) }),
   );
 
+  const surface: Surface = { app, rooms, identify: (request) => identify(request, rooms, origins) };
+  const sync = syncRoutes(surface, origins);
   accessRoutes(app, {
     directory,
     sessions,
+    signedOut: sync.end,
     limit: signInLimit,
     origins,
     cookies: domain === undefined ? {} : { domain },
     version,
   });
-  const surface: Surface = { app, rooms, identify: (request) => identify(request, rooms, origins) };
   globalRoutes(surface);
   userRoutes(surface);
   clusterRoutes(surface);
   instanceRoutes(surface);
   diskRoutes(surface);
+  netRoutes(surface);
+  pciRoutes(surface);
+  backupRoutes(surface);
+  peopleRoutes(surface);
   proxmoxRoutes(surface);
 }
 
-async function identify(request: FastifyRequest, { sessions, directory }: Rooms, origins: Origins): Promise<Caller> {
+async function identify(request: Sender, { sessions, directory }: Rooms, origins: Origins): Promise<Caller> {
   const credential = credentialOf(request.headers);
   if (credential === null) throw new UnauthenticatedError('Sign in: there is no ticket');
   const user = await sessions.identify(credential);

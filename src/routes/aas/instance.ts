@@ -1,10 +1,10 @@
 /** Creating, sizing and deleting instances. */
 
-import type { UserRecord } from '../../backends/record.ts';
 import { BadRequestError } from '../../errors.ts';
 import { type Call, call, type Draft } from '../../pve/call.ts';
 import { type Instance, isDiskSlot, isNetSlot, propertiesOf } from '../../pve/instance.ts';
 import { formatPropertyString } from '../../pve/property-string.ts';
+import type { UserRecord } from '../../quota/record.ts';
 import { change } from './change.ts';
 import {
   containerTemplate,
@@ -52,7 +52,7 @@ const newContainer = {
 };
 
 /** Makes a VM without disks, or a container with its root disk; the user's templates come first, the form wins. */
-export function createCall({ node, type, vmid }: Target, templates: UserRecord['templates'], body: unknown): Call {
+function createCall({ node, type, vmid }: Target, templates: UserRecord['templates'], body: unknown): Call {
   const own = Object.entries(templates.instances[type]).map(([key, { value }]) => [key, String(value)]);
   const { params, form } = type === 'qemu' ? vmParams(body) : containerParams(body);
   return call('POST', '/nodes/{}/{}', [node, type], {
@@ -112,7 +112,7 @@ function isBootable(device: string): boolean {
 }
 
 /** Sets what an instance computes with; for a VM also its CPU type and boot order where the form names them. */
-export function resourcesCall({ node, type, vmid }: Target, body: unknown): Call | Draft {
+function resourcesCall({ node, type, vmid }: Target, body: unknown): Call | Draft {
   if (type === 'lxc') {
     const form = readForm(body, { cores, memory, swap }, ['proctype', 'boot']);
     return call('PUT', '/nodes/{}/lxc/{}/config', [node, vmid], {
@@ -143,7 +143,7 @@ function bootText(devices: readonly string[], { vmid, next }: Instance): string 
 }
 
 /** Destroys an instance with the disks in its configuration. */
-export function deleteCall({ node, type, vmid }: Target, body: unknown): Call {
+function deleteCall({ node, type, vmid }: Target, body: unknown): Call {
   readForm(body, {});
   return call('DELETE', '/nodes/{}/{}/{}', [node, type, vmid]);
 }

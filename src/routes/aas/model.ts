@@ -1,6 +1,7 @@
 /** The instance as dashboards draw it: sizes in bytes, all numbers whole, every map present. */
 
 import { type Config, drivesOf, type Instance, propertiesOf, type Volume } from '../../pve/instance.ts';
+import { deviceIn, type ShownDevice } from './devices.ts';
 
 const mib = 1024 * 1024;
 
@@ -23,16 +24,6 @@ interface ShownNet {
   /** 0 for a card without a limit, or without a VLAN. */
   readonly rate: number;
   readonly vlan: number;
-}
-
-interface ShownDevice {
-  readonly device_id: string;
-  readonly device_bus: string;
-  readonly device_name: string;
-  readonly vendor_name: string;
-  readonly functions: Readonly<Record<string, never>>;
-  readonly reserved: true;
-  readonly Value: string;
 }
 
 export interface InstanceModel {
@@ -73,7 +64,7 @@ export function modelOf(
     swap: isVm ? 0 : count(next.swap) * mib,
     volumes,
     nets,
-    devices: isVm ? devicesOf(instance) : null,
+    devices: devicesOf(instance),
     boot: isVm ? bootOf(next.boot, volumes, nets) : { enabled: [], disabled: [] },
   };
 }
@@ -112,24 +103,10 @@ function netsOf(config: Config): InstanceModel['nets'] {
   return Object.fromEntries(cards);
 }
 
-function devicesOf({ next, host }: Instance): Readonly<Record<string, ShownDevice>> {
-  const devices = family(next, 'hostpci').map(([device_id, Value]): [string, ShownDevice] => {
-    const properties = propertiesOf(Value, { defaultKey: 'host' });
-    const mapping = properties?.get('mapping');
-    const [first = ''] = properties?.get('host')?.split(';') ?? [];
-    const id = first === '' || /^[0-9a-f]{4}:/i.test(first) ? first : `0000:${first}`;
-    const device = {
-      device_id,
-      device_bus: id.replace(/\.\d$/, ''),
-      device_name: mapping ?? host.devices?.get(id) ?? host.devices?.get(`${id}.0`) ?? '',
-      vendor_name: '',
-      functions: {},
-      reserved: true as const,
-      Value,
-    };
-    return [device_id, device];
-  });
-  return Object.fromEntries(devices);
+/** The devices of a VM by slot; null for a container. */
+export function devicesOf({ type, next, host }: Instance): InstanceModel['devices'] {
+  if (type === 'lxc') return null;
+  return Object.fromEntries(family(next, 'hostpci').map(([slot, text]) => [slot, deviceIn(slot, text, host)]));
 }
 
 /** Devices in boot order, and those that could boot and are not in it. */

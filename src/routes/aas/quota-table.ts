@@ -1,8 +1,8 @@
 /** A user's limits and what is used of them, as clients draw them: whole numbers in quota units, every resource present. */
 
-import type { ListEntry, ListLimits, Max, NumericLimits, UserRecord } from '../../backends/record.ts';
 import type { Holding } from '../../quota/ledger.ts';
 import { lineResource } from '../../quota/limits.ts';
+import type { ListEntry, ListLimits, Max, NumericLimits, UserRecord } from '../../quota/record.ts';
 import type { AmountResource, Resources } from '../../quota/resources.ts';
 
 /** The largest number that every client reads exactly; stands for "unlimited". */
@@ -19,7 +19,8 @@ interface Standing extends ShownMax {
 }
 
 type ShownEntry = ShownMax & Pick<ListEntry, 'match' | 'name'>;
-type CountedEntry = Standing & Pick<ListEntry, 'match' | 'name'>;
+/** An entry of a list with what is used of it. */
+export type CountedEntry = Standing & Pick<ListEntry, 'match' | 'name'>;
 
 interface Scoped<T> {
   readonly global: T;

@@ -1,7 +1,13 @@
 /** The instance that a route's path names. */
 
+import type { Caller } from '../../admission/access.ts';
+import { admit } from '../../admission/admit.ts';
+import type { Storages } from '../../admission/inventory.ts';
 import { BadRequestError, type Fault, NotFoundError } from '../../errors.ts';
-import type { GuestType } from '../../pve/instance.ts';
+import { call } from '../../pve/call.ts';
+import type { GuestType, Instance } from '../../pve/instance.ts';
+import type { Rooms } from '../rooms.ts';
+import { dataOf } from './reply.ts';
 
 export interface Target {
   readonly node: string;
@@ -22,4 +28,21 @@ export function targetOf(params: unknown): Target {
     });
   if (node === undefined || faults.length > 0) throw new BadRequestError(faults);
   return { node, type, vmid: Number(vmid) };
+}
+
+/**
+ * The instance as it is now, for a caller to whom PVE itself shows it: what they may see, we may look at more closely.
+ * Throws PveRefusal, or NotFoundError when it is gone.
+ */
+export async function visibleInstance(
+  { gate, inventory }: Rooms,
+  caller: Caller,
+  target: Target,
+  storages: Storages,
+): Promise<Instance> {
+  const { node, type, vmid } = target;
+  dataOf((await admit(gate, call('GET', '/nodes/{}/{}/{}/config', [node, type, vmid]), caller)).answer);
+  const { instance } = await inventory.look(target, storages);
+  if (instance === null) throw new NotFoundError(`there is no instance ${vmid}`);
+  return instance;
 }

@@ -1,9 +1,9 @@
 /** What a user may use, and what is on offer to all of them. */
 
-import type { Rooms } from '../../app.ts';
-import type { ClusterGrants } from '../../backends/record.ts';
 import { NotReadyError } from '../../errors.ts';
 import { call } from '../../pve/call.ts';
+import type { ClusterGrants } from '../../quota/record.ts';
+import type { Rooms } from '../rooms.ts';
 import type { Surface } from './index.ts';
 import { quotaTable, shownMax, usageTable } from './quota-table.ts';
 import { dataOf } from './reply.ts';
@@ -38,7 +38,8 @@ export function userRoutes({ app, rooms, identify }: Surface): void {
   });
 }
 
-function grantsOf({ admin, nodes, pools, vmid, backups }: ClusterGrants): Readonly<Record<string, unknown>> {
+/** What a record grants in the cluster, as clients read it. */
+export function grantsOf({ admin, nodes, pools, vmid, backups }: ClusterGrants): Readonly<Record<string, unknown>> {
   return { admin, nodes, pools, vmid, backups: shownMax(backups.max) };
 }
 

@@ -1,16 +1,18 @@
 import { describe, expect, test } from 'vitest';
 import { policyFor } from '../../../src/admission/policies/index.ts';
-import type { ChangePolicy } from '../../../src/admission/policy.ts';
+import { type ChangePolicy, takesDigest } from '../../../src/admission/policy.ts';
 import type { Method } from '../../../src/pve/call.ts';
 import type { Config, Instance } from '../../../src/pve/instance.ts';
 import { usageOf } from '../../../src/quota/usage.ts';
 import { GiB, lxc, qemu } from '../quota/instances.ts';
 
 function rowOf(method: Method, path: string): ChangePolicy {
-  const found = policyFor({ method, segments: path.split('/') });
+  const found = policyFor({ method, segments: path.split('/'), params: {} });
   if (found === undefined || !('project' in found.policy)) throw new Error(`no change at ${method} ${path}`);
   return found.policy;
 }
+
+const at = { named: { node: 'n1' }, backupStorage: undefined };
 
 const storage = (instance: Instance, name: string): number =>
   usageOf(instance).lines.find(({ resource }) => resource === `storage:${name}`)?.amount ?? 0;
@@ -32,14 +34,15 @@ describe('a drive that a call writes', () => {
   ];
 
   test.each(rows)('%s may be newly allocated', (_, policy, before, slot) => {
-    expect(policy.objections({ before, params: { [slot]: 'lvm:8' } })).toEqual([]);
-    expect(storage(policy.project({ before, params: { [slot]: 'ceph:8' } }), 'ceph')).toBe(8 * GiB);
+    expect(policy.objections?.({ ...at, before, params: { [slot]: 'lvm:8' } })).toEqual([]);
+    expect(storage(policy.project({ ...at, before, params: { [slot]: 'ceph:8' } }), 'ceph')).toBe(8 * GiB);
   });
 
   test.each(rows)("%s may not be another guest's, a path or an import", (_, policy, before, slot) => {
     for (const text of [
       'lvm:vm-999-disk-0',
       'lvm:vm-999-disk-0,size=1G',
+      'lvm:8,snapshot=1',
       '/dev/sdb',
       '/var/lib/vz/images/9/x.raw',
       'lvm:vm-100-disk-7',
@@ -47,32 +50,32 @@ describe('a drive that a call writes', () => {
       'lvm:0,import-from=nfs:import/a.qcow2',
       '8',
     ])
-      expect(policy.objections({ before, params: { [slot]: text } }), text).toMatchObject([{ field: slot }]);
+      expect(policy.objections?.({ ...at, before, params: { [slot]: text } }), text).toMatchObject([{ field: slot }]);
   });
 
   test("may be one of the guest's own volumes", () => {
     const policy = rowOf('PUT', 'nodes/n1/qemu/100/config');
-    expect(policy.objections({ before: vm, params: { scsi3: 'lvm:vm-100-disk-2,ssd=1' } })).toEqual([]);
+    expect(policy.objections?.({ ...at, before: vm, params: { scsi3: 'lvm:vm-100-disk-2,ssd=1' } })).toEqual([]);
   });
 
   test('has its storages read anew, each once', () => {
     const params = { scsi1: 'lvm:8', scsi2: 'lvm:4', scsi3: 'ceph:1', ide2: 'none', cores: '2' };
-    expect(rowOf('PUT', 'nodes/n1/qemu/100/config').storages({ before: vm, params })).toEqual(['lvm', 'ceph']);
+    expect(rowOf('PUT', 'nodes/n1/qemu/100/config').storages?.({ ...at, before: vm, params })).toEqual(['lvm', 'ceph']);
   });
 
   test('may be a medium, which has to be on offer', () => {
     const policy = rowOf('POST', 'nodes/n1/qemu');
     const params = { ide2: 'nfs:iso/a.iso,media=cdrom', ide3: 'none,media=cdrom' };
-    expect(policy.objections({ before: qemu({}), params })).toEqual([]);
-    expect(policy.media(params)).toEqual([{ field: 'ide2', volid: 'nfs:iso/a.iso', content: 'iso' }]);
-    expect(rowOf('POST', 'nodes/n1/lxc').media({ ostemplate: 'nfs:vztmpl/a.tar' })).toEqual([
+    expect(policy.objections?.({ ...at, before: qemu({}), params })).toEqual([]);
+    expect(policy.media?.(params)).toEqual([{ field: 'ide2', volid: 'nfs:iso/a.iso', content: 'iso' }]);
+    expect(rowOf('POST', 'nodes/n1/lxc').media?.({ ostemplate: 'nfs:vztmpl/a.tar' })).toEqual([
       { field: 'ostemplate', volid: 'nfs:vztmpl/a.tar', content: 'vztmpl' },
     ]);
   });
 
   test("is a volume of nobody's when a medium is attached as a disk", () => {
     const policy = rowOf('PUT', 'nodes/n1/qemu/100/config');
-    expect(policy.objections({ before: vm, params: { scsi1: 'nfs:iso/a.iso' } })).toHaveLength(1);
+    expect(policy.objections?.({ ...at, before: vm, params: { scsi1: 'nfs:iso/a.iso' } })).toHaveLength(1);
   });
 });
 
@@ -85,12 +88,12 @@ describe('growing a disk', () => {
     [{ disk: 'scsi0', size: '1G' }, 8, '1G'],
     [{ disk: 'ide0', size: '+1G' }, 2, '2G'],
   ])('by %j makes it %d GiB, and is sent as the absolute size %s', (params, gibibytes, size) => {
-    const change = { before: vm, params };
+    const change = { ...at, before: vm, params };
     const others = storage(vm, 'lvm') - (params.disk === 'scsi0' ? 8 : 1) * GiB;
-    expect(policy.objections(change)).toEqual([]);
+    expect(policy.objections?.(change)).toEqual([]);
     expect(storage(policy.project(change), 'lvm') - others).toBe(gibibytes * GiB);
     expect(policy.forward?.(change)).toEqual({ ...params, size });
-    expect(policy.storages(change)).toEqual(['lvm']);
+    expect(policy.storages?.(change)).toEqual(['lvm']);
   });
 
   test.each<[Config, string]>([
@@ -103,13 +106,13 @@ describe('growing a disk', () => {
     [{ disk: 'scsi0', size: '+99999999999T' }, 'size'],
     [{ disk: 'scsi0', size: '+8191.9999999T' }, 'size'],
   ])('by %j is refused because of its %s', (params, field) => {
-    expect(policy.objections({ before: vm, params })).toMatchObject([{ field }]);
+    expect(policy.objections?.({ ...at, before: vm, params })).toMatchObject([{ field }]);
   });
 
   test('works on containers alike', () => {
-    const change = { before: container, params: { disk: 'rootfs', size: '+2G' } };
+    const change = { ...at, before: container, params: { disk: 'rootfs', size: '+2G' } };
     const row = rowOf('PUT', 'nodes/n1/lxc/100/resize');
-    expect([row.objections(change), storage(row.project(change), 'lvm')]).toEqual([[], 10 * GiB]);
+    expect([row.objections?.(change), storage(row.project(change), 'lvm')]).toEqual([[], 10 * GiB]);
   });
 });
 
@@ -134,9 +137,9 @@ describe('moving a disk', () => {
       { lvm: 67, ceph: 0 },
     ],
   ])('by %j takes %j GiB, the old one included until PVE shows that it is gone', (params, expected) => {
-    const change = { before: vm, params };
+    const change = { ...at, before: vm, params };
     const after = policy.project(change);
-    expect(policy.objections(change)).toEqual([]);
+    expect(policy.objections?.(change)).toEqual([]);
     expect({ lvm: storage(after, 'lvm') / GiB, ceph: storage(after, 'ceph') / GiB }).toEqual(expected);
   });
 
@@ -145,13 +148,13 @@ describe('moving a disk', () => {
     [{ disk: 'scsi5', storage: 'ceph' }, ['disk']],
     [{}, ['disk', 'storage']],
   ])('%j is refused because of %j', (params, fields) => {
-    expect(policy.objections({ before: vm, params }).map(({ field }) => field)).toEqual(fields);
+    expect(policy.objections?.({ ...at, before: vm, params }).map(({ field }) => field)).toEqual(fields);
   });
 
   test('works on containers alike, by the name that PVE has there', () => {
-    const change = { before: container, params: { volume: 'rootfs', storage: 'ceph' } };
+    const change = { ...at, before: container, params: { volume: 'rootfs', storage: 'ceph' } };
     const row = rowOf('POST', 'nodes/n1/lxc/100/move_volume');
-    expect([row.objections(change), storage(row.project(change), 'ceph')]).toEqual([[], 8 * GiB]);
+    expect([row.objections?.(change), storage(row.project(change), 'ceph')]).toEqual([[], 8 * GiB]);
   });
 });
 
@@ -160,18 +163,18 @@ test('destroying a guest is never more than it had', () => {
     ['qemu', vm],
     ['lxc', container],
   ] as const) {
-    const after = rowOf('DELETE', `nodes/n1/${type}/100`).project({ before, params: {} });
+    const after = rowOf('DELETE', `nodes/n1/${type}/100`).project({ ...at, before, params: {} });
     expect(usageOf(after)).toEqual({ lines: [], unknown: [] });
   }
 });
 
 test('the changes that PVE takes a digest for are those of something that is there', () => {
-  expect(rowOf('POST', 'nodes/n1/qemu').takesDigest).toBe(false);
-  expect(rowOf('DELETE', 'nodes/n1/qemu/100').takesDigest).toBe(false);
+  expect(takesDigest(rowOf('POST', 'nodes/n1/qemu'))).toBe(false);
+  expect(takesDigest(rowOf('DELETE', 'nodes/n1/qemu/100'))).toBe(false);
   for (const [method, what] of [
     ['PUT', 'config'],
     ['PUT', 'resize'],
     ['POST', 'move_disk'],
   ] as const)
-    expect(rowOf(method, `nodes/n1/qemu/100/${what}`).takesDigest).toBe(true);
+    expect(takesDigest(rowOf(method, `nodes/n1/qemu/100/${what}`))).toBe(true);
 });

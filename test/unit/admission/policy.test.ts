@@ -4,43 +4,54 @@ import { type ParameterTable, type Policy, parameterFaults, policyTable } from '
 import type { Call, Method, Params } from '../../../src/pve/call.ts';
 
 const call = (method: Method, ...segments: string[]): Call => ({ method, segments, params: {} });
+const backup = 'backup/vzdump-qemu-100-2026_01_01-00_00_00.vma.zst';
 const upid = 'UPID:n1:00000001:00000001:00000001:qmcreate:100:alice@pve:';
 const examples: Readonly<Record<string, string>> = {
   '{node}': 'n1',
   '{vmid}': '100',
   '{upid}': upid,
+  '{snapshot}': 'before',
+  '{storage}': 'shared',
+  '{backup}': backup,
   '{*}': 'anything',
 };
 
 /** A call that a row is there for. */
-function exampleOf({ method, path }: Policy): Call {
-  const parts = path.split('/').filter((part) => part !== '');
-  return call(method, ...parts.map((part) => examples[part] ?? part));
+function exampleOf(policy: Policy): Call {
+  const parts = policy.path.split('/').filter((part) => part !== '');
+  const params = [{}, { archive: `shared:${backup}` }, { restore: '1' }].find(
+    (some) => !('when' in policy) || policy.when?.(some) !== false,
+  );
+  return { ...call(policy.method, ...parts.map((part) => examples[part] ?? part)), params: params ?? {} };
 }
 
 const named = policies.map((policy) => [`${policy.method} ${policy.path}`, policy] as const);
 
 describe('the table', () => {
-  test.each(named)('%s has a path of words, node, vmid or upid and at most a rest', (_, { path }) => {
-    expect(path).toMatch(/^(?:\/(?:[a-z_]+|\{node\}|\{vmid\}|\{upid\}))+(?:\/\{\*\})?$/);
+  test.each(named)('%s has a path of words and of braces that are known', (_, { path }) => {
+    expect(path).toMatch(/^(?:\/(?:[a-z_]+|\{(?:node|vmid|upid|storage|backup|snapshot)\}))+(?:\/\{\*\})?$/);
   });
 
   test.each(named)('%s finds its own row', (_, policy) => {
-    expect(policyFor(exampleOf(policy))).toEqual({
-      policy,
-      node: policy.path.includes('{node}') ? 'n1' : undefined,
-      vmid: policy.path.includes('{vmid}') ? 100 : undefined,
-      upid: policy.path.includes('{upid}') ? upid : undefined,
-    });
+    const braces = ['node', 'vmid', 'upid', 'storage', 'backup', 'snapshot'].filter((brace) =>
+      policy.path.includes(`{${brace}}`),
+    );
+    const named = Object.fromEntries(braces.map((brace) => [brace, examples[`{${brace}}`]]));
+    expect(policyFor(exampleOf(policy))).toEqual({ policy, named });
   });
 
-  test('has no two rows for one call, but for reads with a row of their own within a wider one', () => {
+  test('has no two rows for one call, but for reads with a row of their own within a wider one, and a restore within a create', () => {
     const overlaps = policies.flatMap((policy) =>
       policies
         .filter((other) => other !== policy && policyTable([other])(exampleOf(policy)) !== undefined)
         .map((other) => [policy, other] as const),
     );
     for (const [policy, other] of overlaps) {
+      // Told apart by a parameter; the row that needs it comes first.
+      if ('when' in policy) {
+        expect(policies.indexOf(policy)).toBeLessThan(policies.indexOf(other));
+        continue;
+      }
       expect([policy.kind, other.kind], `${policy.path} and ${other.path}`).toEqual(['read', 'read']);
       expect([policy.path.endsWith('{*}'), other.path.endsWith('{*}')]).toEqual([false, true]);
     }
@@ -134,7 +145,6 @@ describe('no row admits', () => {
     ['POST', 'nodes/n1/qemu/100/move_volume'],
     ['POST', 'nodes/n1/storage/ceph/content'],
     ['DELETE', 'nodes/n1/storage/ceph/content/ceph:vm-100-disk-0'],
-    ['POST', 'nodes/n1/vzdump'],
     ['POST', 'nodes/n1/startall'],
     ['POST', 'cluster/bulk-action/guest/start'],
     ['POST', 'cluster/replication'],
@@ -171,7 +181,7 @@ describe('parameters of a lifted call', () => {
       { nonsense: unknown, cores: 'must be 1' },
     ],
     [{ args: '-S' }, { args: refused('raw QEMU arguments are for root alone') }],
-    [{ hostpci0: '01:00' }, { hostpci0: refused('raw devices are passed through on their own route') }],
+    [{ hostpci0: '01:00' }, { hostpci0: refused('only VMs take devices') }],
     [{ virtiofs9: 'x' }, { virtiofs9: refused('a shared host directory has no limit') }],
     [{ dev0: '/dev/kvm' }, { dev0: refused('devices of the host are for root alone') }],
     [{ skiplock: '1' }, { skiplock: refused('locks belong to PVE') }],
@@ -191,7 +201,9 @@ describe('parameters of a lifted call', () => {
   });
 
   test('that PVE keeps for root, or that reach beyond the tenant, are in no row', () => {
-    const beyond = [
+    // A restore names its archive, and a VM takes devices in a form of its own; both have rows or checks for that.
+    const exceptions = ['archive', 'restore', 'unique', 'hostpci0'];
+    const everything = [
       ...['affinity', 'args', 'cicustom', 'ha-managed', 'hookscript', 'hugepages', 'ivshmem', 'keephugepages', 'lock'],
       ...['skiplock', 'startup', 'amd-sev', 'intel-tdx', 'template', 'archive', 'restore', 'unique', 'live-restore'],
       ...['hostpci0', 'usb0', 'parallel0', 'virtiofs0', 'dev0', 'unused0', 'import-working-storage', 'bwlimit'],
@@ -199,6 +211,8 @@ describe('parameters of a lifted call', () => {
     ];
     for (const policy of policies) {
       if (!('params' in policy)) continue;
+      const isRestore = policy.when !== undefined;
+      const beyond = everything.filter((name) => !exceptions.includes(name) || (!isRestore && name !== 'hostpci0'));
       const faults = parameterFaults(policy.params, Object.fromEntries(beyond.map((name) => [name, '1'])));
       expect(
         faults.map(({ field }) => field),
@@ -207,8 +221,22 @@ describe('parameters of a lifted call', () => {
     }
   });
 
+  test('take a VM whole devices and mappings and nothing more of the host', () => {
+    const config = policies.find(
+      ({ method, path }) => method === 'POST' && path === '/nodes/{node}/qemu/{vmid}/config',
+    );
+    if (config === undefined || !('params' in config)) throw new Error('there is no such row');
+    expect(parameterFaults(config.params, { hostpci0: '0000:01:00,pcie=1', hostpci1: 'mapping=gpu,pcie=0' })).toEqual(
+      [],
+    );
+    for (const hostpci0 of ['0000:01:00.0', '0000:01:00,romfile=x', '0000:01:00;0000:02:00', 'mapping=gpu,mdev=x'])
+      expect(parameterFaults(config.params, { hostpci0 }), hostpci0).toHaveLength(1);
+  });
+
   test('make no privileged container', () => {
-    const create = policies.find(({ method, path }) => method === 'POST' && path === '/nodes/{node}/lxc');
+    const create = policies.find(
+      (row) => row.method === 'POST' && row.path === '/nodes/{node}/lxc' && !('when' in row),
+    );
     if (create === undefined || !('params' in create)) throw new Error('there is no such row');
     expect(parameterFaults(create.params, { unprivileged: '1', features: 'nesting=1' })).toEqual([]);
     expect(parameterFaults(create.params, { unprivileged: '0', features: 'mount=nfs' })).toHaveLength(2);

@@ -52,7 +52,7 @@ test('work that fails gives its turn on, and its error to its caller alone', asy
 });
 
 test('nobody waits longer than the bound, and who gave up holds nobody back', async () => {
-  const turns = new Turns(20);
+  const turns = new Turns(300);
   const begun: string[] = [];
   const [slow, never, after] = [work('slow', begun), work('never', begun), work('after', begun)];
   const running = turns.take([100], slow.run);
@@ -106,6 +106,21 @@ test('a change of two instances has both to itself, and two that cross do not lo
   right.end();
   await Promise.all(all);
   expect(begun).toEqual(['left', 'both', 'crossing', 'right']);
+});
+
+test('each of the two instances of a change is taken while it runs', async () => {
+  const turns = new Turns(1000);
+  const begun: string[] = [];
+  const [both, left, right] = [work('both', begun), work('left', begun), work('right', begun)] as const;
+  const all = [turns.take([100, 101], both.run), turns.take([100], left.run), turns.take([101], right.run)];
+  await later();
+  expect(begun).toEqual(['both']);
+  both.end();
+  await later();
+  expect(begun).toEqual(['both', 'left', 'right']);
+  left.end();
+  right.end();
+  await Promise.all(all);
 });
 
 test('the same instance named twice does not wait for itself', async () => {

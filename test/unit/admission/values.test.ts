@@ -77,7 +77,6 @@ const cases: Readonly<Record<string, Case>> = {
     good: ['ceph', 'a-b.c_1'],
     bad: ['', 'x', '1a', 'a/b', 'a:b', '-a', 'a-', 'ceph\n', '..'],
   },
-  'a node': { check: values.nodeName, good: ['n1', 'a-b'], bad: ['', '-a', 'a-', 'a.b', '..', 'a/b', 'n1\n'] },
   'a pool': { check: values.poolId, good: ['dev', 'a/b', 'a.b-c_d'], bad: ['', 'a b', 'a,b', 'dev\n', 'ä'] },
   'a digest': { check: values.digest, good: ['0a'.repeat(20)], bad: ['', 'G', 'AB', 'a'.repeat(65), 'ab\n'] },
   'a volume id': {

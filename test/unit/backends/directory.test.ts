@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
-import type { Backend, BackendData, RecordKey, Requester } from '../../../src/backends/backend.ts';
+import type { Backend, BackendData, BackendResult, RecordKey, Requester } from '../../../src/backends/backend.ts';
 import { Directory, type DirectoryOptions } from '../../../src/backends/directory.ts';
 import { loadBackends } from '../../../src/backends/index.ts';
 import { UpstreamBrokenError, UpstreamUnreachableError } from '../../../src/errors.ts';
@@ -216,6 +216,53 @@ describe('signing in', () => {
     const directory = directoryOf({ a: witness('a', story), pve: away });
     await expect(directory.openSession(alice, 'x')).rejects.toThrow('Backend "pve": refused');
     expect(story).toEqual(['open a', 'close a with a']);
+  });
+});
+
+describe('a new password', () => {
+  const requester: Requester = { username: 'alice@pve', cookies: {} };
+  const ok = { ok: true, status: 200, message: '' };
+  /** A backend that keeps passwords, and what it was told to store. */
+  const keeper = (answer: BackendResult = ok) => {
+    const told: unknown[] = [];
+    const backend = backendWith(
+      {},
+      {
+        openSession: () => ok,
+        setUser: (_user, attributes) => {
+          told.push(attributes);
+          return answer;
+        },
+      },
+    );
+    return { backend, told };
+  };
+
+  test('goes to the backends of the realm in order, and to PVE where no other one knows it', async () => {
+    const [ldap, pve] = [keeper(), keeper()];
+    const local = backendWith({}, { setUser: () => ok });
+    const own = directoryOf({ local, ldap: ldap.backend, pve: pve.backend });
+    expect(await own.setPassword(alice, 'new', {}, requester)).toEqual([ok, ok]);
+    expect([ldap.told, pve.told]).toEqual([[{ userpassword: 'new' }], []]);
+    const without = directoryOf({ local, pve: pve.backend });
+    expect(await without.setPassword(alice, 'new', { oldpassword: 'old' }, requester)).toEqual([ok, ok]);
+    expect(pve.told).toEqual([{ userpassword: 'new', oldpassword: 'old' }]);
+  });
+
+  test('is stored no further than the first refusal', async () => {
+    const refusal = { ok: false, status: 400, message: 'too short' };
+    const [first, second] = [keeper(refusal), keeper()];
+    const directory = directoryOf({ first: first.backend, second: second.backend });
+    expect(await directory.setPassword(alice, 'new', {}, requester)).toEqual([refusal]);
+    expect(second.told).toEqual([]);
+  });
+
+  test('is refused where nothing that can be written keeps it', async () => {
+    const readOnly = backendWith({}, { openSession: () => ok });
+    const directory = directoryOf({ local: backendWith({}, { setUser: () => ok }), readOnly });
+    expect(await directory.setPassword(alice, 'new', {}, requester)).toEqual([
+      { ok: false, status: 501, message: expect.stringContaining('realm pve') },
+    ]);
   });
 });
 

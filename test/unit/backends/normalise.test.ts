@@ -1,12 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import {
-  completeRecord,
-  emptyRecord,
-  mergeRecords,
-  normaliseRecord,
-  type RecordPatch,
-} from '../../../src/backends/normalise.ts';
+import { completeRecord, mergeRecords, normaliseRecord, type RecordPatch } from '../../../src/backends/normalise.ts';
 import type { Resources } from '../../../src/quota/resources.ts';
 import { fits } from '../../../src/schema.ts';
 
@@ -200,7 +194,7 @@ describe('merging', () => {
   });
 
   test('what nobody says is nothing allowed', () => {
-    expect(emptyRecord).toEqual({
+    expect(completeRecord({})).toEqual({
       attributes: { memberOf: [] },
       resources: {},
       cluster: { admin: false, nodes: {}, pools: {}, vmid: { min: -1, max: -1 }, backups: { max: 0 } },

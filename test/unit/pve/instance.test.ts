@@ -109,7 +109,7 @@ describe('what a slot holds', () => {
     ['qemu', 'ide2', 'nfs:iso/a.iso', { kind: 'volume', volid: 'nfs:iso/a.iso', storage: 'nfs' }],
     ['qemu', 'ide2', 'lvm:vm-100-disk-9,media=cdrom', { kind: 'volume', volid: 'lvm:vm-100-disk-9', storage: 'lvm' }],
     ['qemu', 'ide2', 'none', { kind: 'medium' }],
-    ['qemu', 'ide2', 'cdrom,media=cdrom', { kind: 'medium' }],
+    ['qemu', 'ide2', 'cdrom,media=cdrom', { kind: 'path', path: 'cdrom' }],
     ['qemu', 'scsi0', '/dev/sdb', { kind: 'path', path: '/dev/sdb' }],
     ['lxc', 'mp0', '/srv,mp=/srv', { kind: 'path', path: '/srv' }],
     ['qemu', 'scsi0', text, { kind: 'opaque', text }],

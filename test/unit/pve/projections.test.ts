@@ -7,6 +7,7 @@ import {
   destroyed,
   driveOf,
   moved,
+  nothingYet,
   parseList,
   resized,
   sizeAfter,
@@ -36,13 +37,18 @@ test.each([
 describe('a new guest', () => {
   test('has what the call says, without what says how', () => {
     const params = { vmid: '100', pool: 'p', start: '1', digest: 'x', cores: '2', scsi0: 'lvm:8' };
-    expect(created('qemu', 100, host, params, new Map()).next).toEqual({ cores: '2', scsi0: 'lvm:8' });
+    expect(created(nothingYet('qemu', 100, host, new Map()), params).next).toEqual({ cores: '2', scsi0: 'lvm:8' });
   });
 
   test('takes exactly what it says, however little', () => {
-    const vm = created('qemu', 100, host, { cores: '1', memory: '16' }, new Map());
+    const vm = created(nothingYet('qemu', 100, host, new Map()), { cores: '1', memory: '16' });
     expect([held(vm, 'cores'), held(vm, 'memory')]).toEqual([1, 16 * MiB]);
-    const container = created('lxc', 100, host, { cores: '1', memory: '16', swap: '0', rootfs: 'lvm:1' }, new Map());
+    const container = created(nothingYet('lxc', 100, host, new Map()), {
+      cores: '1',
+      memory: '16',
+      swap: '0',
+      rootfs: 'lvm:1',
+    });
     expect(usageOf(container)).toEqual({
       lines: [
         { resource: 'cores', item: '', amount: 1 },
@@ -54,29 +60,29 @@ describe('a new guest', () => {
   });
 
   test('of which nothing is said has the defaults of PVE', () => {
-    const vm = created('qemu', 100, host, {}, new Map());
+    const vm = created(nothingYet('qemu', 100, host, new Map()), {});
     expect([held(vm, 'cores'), held(vm, 'memory'), held(vm, 'swap')]).toEqual([1, 512 * MiB, 0]);
-    const container = created('lxc', 100, host, {}, new Map());
+    const container = created(nothingYet('lxc', 100, host, new Map()), {});
     expect(container.next).toEqual({ memory: '512', swap: '512', rootfs: 'local:4' });
     expect(held(container, 'cores')).toBe(16);
-    expect(created('lxc', 100, host, { storage: 'lvm' }, new Map()).next.rootfs).toBe('lvm:4');
+    expect(created(nothingYet('lxc', 100, host, new Map()), { storage: 'lvm' }).next.rootfs).toBe('lvm:4');
   });
 
   test('has its bare numbers allocated on the storage of the call', () => {
-    const { next } = created(
-      'qemu',
-      100,
-      host,
-      { storage: 'lvm', scsi0: '8,ssd=1', scsi1: 'nfs:4', efidisk0: '1', cores: '2' },
-      new Map(),
-    );
+    const { next } = created(nothingYet('qemu', 100, host, new Map()), {
+      storage: 'lvm',
+      scsi0: '8,ssd=1',
+      scsi1: 'nfs:4',
+      efidisk0: '1',
+      cores: '2',
+    });
     expect(next).toEqual({ scsi0: 'lvm:8,ssd=1', scsi1: 'nfs:4', efidisk0: 'lvm:1', cores: '2' });
-    expect(created('lxc', 100, host, { rootfs: '8' }, new Map()).next.rootfs).toBe('local:8');
+    expect(created(nothingYet('lxc', 100, host, new Map()), { rootfs: '8' }).next.rootfs).toBe('local:8');
   });
 
   test('has the volumes that were left under its vmid', () => {
     const left = new Map([['lvm:vm-100-disk-0', volume('lvm:vm-100-disk-0', GiB)]]);
-    expect(held(created('qemu', 100, host, { scsi0: 'lvm:2' }, left), 'storage:lvm')).toBe(3 * GiB);
+    expect(held(created(nothingYet('qemu', 100, host, left), { scsi0: 'lvm:2' }), 'storage:lvm')).toBe(3 * GiB);
   });
 });
 

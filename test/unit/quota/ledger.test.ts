@@ -371,6 +371,8 @@ describe('a birth mark', () => {
     site.see(sighting(100, { cores: 1 }));
     site.ledger.assign(100, [bob]);
     site.see(sighting(100, { cores: 1 }, { birth: 'ctime=1' }));
+    expect(site.ledger.recordedPayers(100)).toEqual([bob]);
+    site.restart();
     expect(site.rows('owner')).toMatchObject([{ user: bob, birth: 'ctime=1' }]);
   });
 

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { completeRecord } from '../../../src/backends/normalise.ts';
-import type { UserRecord } from '../../../src/backends/record.ts';
 import { type Growth, lineResource, overruns, quotaOf, type Standing, scopeOf } from '../../../src/quota/limits.ts';
+import type { UserRecord } from '../../../src/quota/record.ts';
 import { resourcesSchema } from '../../../src/quota/resources.ts';
 import { GiB, MiB } from './instances.ts';
 
@@ -134,12 +134,23 @@ describe('amounts', () => {
   test('the sentence gives the numbers as people read them', () => {
     const held = holding({ ...more('storage:ceph', 4 * GiB), booked: 6.5 * GiB });
     expect(overruns(limited, [more('storage:ceph', 8 * GiB)], held)[0]?.sentence).toBe(
-      'storage ceph: 8 GiB more requested, but 4 GiB used and 2.5 GiB reserved by changes under way of 10 GiB leaves 3.5 GiB',
+      'storage ceph: 8 GiB more requested, 3.5 GiB left (4 GiB used, 2.5 GiB reserved by changes under way, limit 10 GiB)',
     );
     expect(overruns(limited, [more('cores', 3)], holding(more('cores', 6)))[0]?.sentence).toBe(
-      'cores: 3 Cores more requested, but 6 Cores used of 8 Cores leaves 2 Cores',
+      'cores: 3 more requested, 2 left (6 used, limit 8)',
     );
   });
+});
+
+test('backups are limited for each instance by itself', () => {
+  const { limits } = quota({});
+  const two = { user: 'alice@pve', limits: new Map([...limits, ['backups', { kind: 'each' as const, max: 2 }]]) };
+  const one = (vmid: string): Growth => ({ resource: 'backups', item: vmid, scope: 'global', amount: 1 });
+  const held = holding({ ...one('100'), amount: 2 }, { ...one('101'), amount: 1 });
+  expect(overruns(two, [one('101')], held)).toEqual([]);
+  expect(overruns(two, [one('100')], held)[0]?.sentence).toBe(
+    'backups of instance 100: 2 of 2 taken; delete one first',
+  );
 });
 
 describe('lists', () => {
@@ -184,11 +195,11 @@ describe('lists', () => {
 
   test('the sentence tells what is allowed, or how many are taken', () => {
     expect(overruns(devices, [more('pci', 1, 'Radeon')], holding())[0]?.sentence).toBe(
-      'pci "Radeon" is not in your quota (allowed: Tesla, ConnectX)',
+      'pci: "Radeon" is not in your quota (allowed: Tesla, ConnectX)',
     );
     expect(overruns(quota({}), [more('pci', 1, 'Radeon')], holding())[0]?.sentence).toContain('nothing is');
     expect(overruns(devices, [more('pci', 1, 'Tesla T4')], holding(more('pci', 2, 'Tesla T4')))[0]?.sentence).toBe(
-      'pci "Tesla T4": 2 of 2 already taken',
+      'pci: "Tesla T4": 2 of 2 already taken',
     );
   });
 

@@ -8,6 +8,7 @@ import { Daemon } from '../../../simulator/daemon.ts';
 import { Faults } from '../../../simulator/faults.ts';
 import type { MethodRow } from '../../../simulator/method.ts';
 import { accessMethods } from '../../../simulator/methods/access.ts';
+import { realmMethods } from '../../../simulator/methods/realms.ts';
 import { taskMethods } from '../../../simulator/methods/tasks.ts';
 import { ticketMethods } from '../../../simulator/methods/ticket.ts';
 import { userMethods } from '../../../simulator/methods/users.ts';
@@ -60,7 +61,15 @@ export async function startWire({
   access.addUser('alice@pve', { password: 'wonderland' });
   const token = `PVEAPIToken=alice@pve!t=${access.addToken('alice@pve', 't', { privsep: false })}`;
   const [faults, log] = [new Faults(), new RequestLog()];
-  const all = [...rows, ...versionMethods, ...ticketMethods, ...accessMethods, ...userMethods, ...taskMethods];
+  const all = [
+    ...rows,
+    ...versionMethods,
+    ...ticketMethods,
+    ...accessMethods,
+    ...realmMethods,
+    ...userMethods,
+    ...taskMethods,
+  ];
   const app = createApp({ cluster, rows: all, faults, requests: log, unauthorizedDelay: 0 });
   const daemon = new Daemon({ host: '127.0.0.1', port: 0 }, app);
   await daemon.start();

@@ -5,19 +5,12 @@ import { addVolume } from '../../../simulator/administrator.ts';
 import { Cluster } from '../../../simulator/cluster.ts';
 import type { Fault } from '../../../simulator/faults.ts';
 import type { Caller, Verb } from '../../../simulator/method.ts';
-import { clusterMethods } from '../../../simulator/methods/cluster.ts';
-import { lxcMethods } from '../../../simulator/methods/lxc.ts';
-import { nodeMethods } from '../../../simulator/methods/nodes.ts';
-import { poolMethods } from '../../../simulator/methods/pools.ts';
-import { qemuMethods } from '../../../simulator/methods/qemu.ts';
-import { storageMethods } from '../../../simulator/methods/storage.ts';
+import { methods } from '../../../simulator/methods/index.ts';
 import { demandPermission } from '../../../simulator/permission.ts';
 import { verifyParameters } from '../../../simulator/schema.ts';
 import { addPool, seedEmpty } from '../../../simulator/seed.ts';
 import { GiB } from '../../../simulator/sizes.ts';
 import { type TaskPace, Tasks } from '../../../simulator/tasks.ts';
-
-const rows = [...qemuMethods, ...lxcMethods, ...storageMethods, ...nodeMethods, ...clusterMethods, ...poolMethods];
 
 export const root: Caller = { user: 'root@pam' };
 export const proxy: Caller = { user: 'quota-proxy@pve', token: 'quota-proxy@pve!gate' };
@@ -67,7 +60,7 @@ export function makeWorld(pace: TaskPace = 'at once'): World {
   const world: World = {
     cluster,
     call<Result>(method: Verb, path: string, param = {}, { caller = root, fault }: CallOptions = {}) {
-      const row = rows.find((one) => one.method === method && one.path === path);
+      const row = methods.find((one) => one.method === method && one.path === path);
       if (row === undefined) throw new Error(`no method ${method} ${path}`);
       const inPath = path.includes('{node}') ? { node: 'n1' } : {};
       const given = new Map<string, unknown>(Object.entries({ ...inPath, ...param }));

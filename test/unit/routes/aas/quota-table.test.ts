@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import type { UserRecord } from '../../../../src/backends/record.ts';
+import type { UserRecord } from '../../../../src/quota/record.ts';
 import { resourcesSchema } from '../../../../src/quota/resources.ts';
 import { quotaTable, usageTable } from '../../../../src/routes/aas/quota-table.ts';
 

@@ -19,10 +19,13 @@ export interface ListLimits {
   readonly nodes: Readonly<Record<string, readonly ListEntry[]>>;
 }
 
+/** Names of nodes or pools, with whether they are granted. */
+export type Grants = Readonly<Record<string, boolean>>;
+
 export interface ClusterGrants {
   readonly admin: boolean;
-  readonly nodes: Readonly<Record<string, boolean>>;
-  readonly pools: Readonly<Record<string, boolean>>;
+  readonly nodes: Grants;
+  readonly pools: Grants;
   readonly vmid: { readonly min: number; readonly max: number };
   readonly backups: { readonly max: Max };
 }
@@ -54,4 +57,14 @@ export interface UserRecord {
   readonly resources: Readonly<Record<string, NumericLimits | ListLimits>>;
   readonly cluster: ClusterGrants;
   readonly templates: Templates;
+}
+
+/** The names that a list grants. */
+export function grantedNames(list: Grants): string[] {
+  return Object.keys(list).filter((name) => list[name] === true);
+}
+
+/** Whether a list grants a name. */
+export function grants(list: Grants, name: string): boolean {
+  return Object.hasOwn(list, name) && list[name] === true;
 }

@@ -1,0 +1,157 @@
+/** Moving guests to other nodes, and their local volumes with them. */
+
+import type { Guest, Volume } from './cluster.ts';
+import { assertUnlocked, isVolumeKey, pendingConfig, volumeIn, volumesIn } from './guests.ts';
+import { startLocked } from './locked-task.ts';
+import { type Context, PveError, parameterError } from './method.ts';
+import { splitList } from './named-formats.ts';
+import { alternativesOn } from './pci.ts';
+import { demand, demandOnGuest, isRoot } from './permit.ts';
+import { allocate, storageOn } from './volumes.ts';
+
+/** Where a local volume goes: to the storage that is said for its own, else to the one for all, else to one of the same name. */
+type StorageMap = (storage: string) => string;
+
+/** Starts the move of a VM and answers the task; one that runs needs `online`, and `with-local-disks` for its local disks. */
+export function migrateVm(context: Context, guest: Guest): string {
+  const { param } = context;
+  for (const name of ['force', 'migration_type', 'migration_network']) {
+    if (param[name] !== undefined && !isRoot(context))
+      throw parameterError({ [name]: 'Only root may use this option.' });
+  }
+  const map = storageMap(context, guest, 'targetstorage');
+  assertUnlocked(guest);
+  if (guest.status === 'running' && !param.online) throw new PveError(500, "can't migrate running VM without --online");
+  return move(context, guest, 'qmigrate', map, () => {
+    const [device] =
+      [...guest.config].find(([key, value]) => key.startsWith('hostpci') && !value.includes('mapping=')) ?? [];
+    if (device !== undefined) throw new PveError(500, `can't migrate VM which uses local devices: ${device}`);
+    demandMapped(context, guest);
+    const local = localVolumes(context, guest);
+    if (guest.status === 'running' && local.length > 0 && !param['with-local-disks']) {
+      throw new PveError(500, "can't live migrate attached local disks without with-local-disks option");
+    }
+  });
+}
+
+/** A device under a name of the cluster has to be on the target too; nothing carries the state of one that is in use. */
+function demandMapped({ cluster, param }: Context, guest: Guest): void {
+  for (const [key, value] of guest.config) {
+    const name = key.startsWith('hostpci') ? /(?:^|,)mapping=([^,]+)/.exec(value)?.[1] : undefined;
+    if (name === undefined) continue;
+    const mapping = cluster.pciMappings.get(name);
+    if (mapping === undefined || alternativesOn(mapping, String(param.target)).length === 0) {
+      throw new PveError(500, `can't migrate to '${param.target}': missing mapped devices ${key}`);
+    }
+    if (guest.status === 'running' && !mapping['live-migration-capable']) {
+      throw new PveError(500, `can't migrate running VM which uses mapped devices: ${key}`);
+    }
+  }
+}
+
+/** Starts the move of a container and answers the task; one that runs is stopped and started again, and only with `restart`. */
+export function migrateContainer(context: Context, guest: Guest): string {
+  const { param } = context;
+  const map = storageMap(context, guest, 'target-storage');
+  assertUnlocked(guest);
+  if (guest.status === 'running' && !param.online && !param.restart) {
+    throw new PveError(500, "can't migrate running container without --online or --restart");
+  }
+  return move(context, guest, 'vzmigrate', map, () => {
+    if (guest.status === 'running' && !param.restart) {
+      throw new PveError(500, 'lxc live migration is currently not implemented');
+    }
+  });
+}
+
+function storageMap(context: Context, { vmid }: Guest, name: string): StorageMap {
+  const { cluster, node, param } = context;
+  const target = String(param.target);
+  if (target === node) throw parameterError({ target: 'target is local node.' });
+  if (!cluster.nodes.has(target)) throw parameterError({ target: `no such cluster node '${target}'` });
+  if (param[name] === undefined) return (storage) => storage;
+  demandOnGuest(context, vmid, undefined, ['VM.Config.Disk']);
+  const entries = splitList(param[name]).map((entry) => entry.split(':'));
+  const pairs = new Map(entries.flatMap(([from = '', to]) => (to === undefined ? [] : [[from, to] as const])));
+  const all = entries.find(([, to]) => to === undefined)?.[0];
+  for (const storage of [...pairs.values(), ...(all === undefined || all === '1' ? [] : [all])]) {
+    demand(context, `/storage/${storage}`, ['Datastore.AllocateSpace']);
+    storageOn(cluster, target, storage);
+  }
+  return (storage) => pairs.get(storage) ?? (all === undefined || all === '1' ? storage : all);
+}
+
+function move(context: Context, guest: Guest, type: string, map: StorageMap, demandFit: () => void): string {
+  const { cluster, param } = context;
+  const target = String(param.target);
+  return startLocked(context, guest, {
+    type,
+    lock: 'migrate',
+    check() {
+      if (cluster.nodes.get(target)?.online === false) throw new PveError(500, `node '${target}' is offline`);
+      demandFit();
+      for (const storage of storagesOf(context, guest)) storageOn(cluster, target, storage);
+      for (const { storage } of localVolumes(context, guest)) storageOn(cluster, target, map(storage));
+    },
+    work() {
+      const names = new Map<string, string>();
+      for (const volume of localVolumes(context, guest)) {
+        names.set(volume.volid, carry(context, guest, volume, map(volume.storage)).volid);
+      }
+      guest.config = renamed(guest.config, names);
+      guest.pending = new Map(
+        [...guest.pending].map(([key, change]) => [
+          key,
+          change.value === undefined ? change : { ...change, value: withNewName(key, change.value, names) },
+        ]),
+      );
+      for (const snapshot of guest.snapshots.values()) {
+        guest.snapshots.set(snapshot.name, { ...snapshot, config: renamed(snapshot.config, names) });
+      }
+      guest.node = target;
+    },
+  });
+}
+
+/** Every configuration of the guest: current, pending, and of snapshots. */
+function configsOf(guest: Guest): readonly ReadonlyMap<string, string>[] {
+  return [guest.config, pendingConfig(guest), ...[...guest.snapshots.values()].map(({ config }) => config)];
+}
+
+/** The guest's volumes that only its node has; images and discs of others cannot go along. */
+function localVolumes({ cluster }: Context, guest: Guest): readonly Volume[] {
+  const named = new Set(configsOf(guest).flatMap(volumesIn));
+  const local = [...named]
+    .flatMap((volid) => cluster.volumes.get(guest.node, volid) ?? [])
+    .filter(({ node }) => node !== '');
+  const stranger = local.find(({ vmid }) => vmid !== guest.vmid);
+  if (stranger === undefined) return local;
+  throw new PveError(500, `can't migrate local volume '${stranger.volid}'`);
+}
+
+/** The shared storages that the target has to have too. */
+function storagesOf({ cluster }: Context, guest: Guest): readonly string[] {
+  const volumes = volumesIn(guest.config).flatMap((volid) => cluster.volumes.get(guest.node, volid) ?? []);
+  return volumes.filter(({ node }) => node === '').map(({ storage }) => storage);
+}
+
+/** The volume on the target: under its own name where that is free, else under the next. */
+function carry({ cluster, param }: Context, { vmid }: Guest, volume: Volume, storage: string): Volume {
+  const node = String(param.target);
+  cluster.volumes.remove(volume);
+  if (storage === volume.storage && cluster.volumes.get(node, volume.volid) === undefined) {
+    return cluster.volumes.add({ ...volume, node });
+  }
+  const content = volume.content === 'rootdir' ? 'rootdir' : 'images';
+  return allocate(cluster, { node, storage, vmid, content, bytes: volume.bytes, format: volume.format });
+}
+
+function renamed(config: ReadonlyMap<string, string>, names: ReadonlyMap<string, string>): Map<string, string> {
+  return new Map([...config].map(([key, value]) => [key, withNewName(key, value, names)]));
+}
+
+function withNewName(key: string, value: string, names: ReadonlyMap<string, string>): string {
+  const volid = isVolumeKey(key) || key.startsWith('unused') ? volumeIn(value) : undefined;
+  const name = volid === undefined ? undefined : names.get(volid);
+  return volid === undefined || name === undefined ? value : value.replace(volid, name);
+}

@@ -1,0 +1,43 @@
+/** PCI devices in configuration writes: by a mapping where the administrator has made one, else as root. */
+
+import type { Params } from '../../pve/call.ts';
+import { type Host, pciBus, propertiesOf } from '../../pve/instance.ts';
+import { parseList } from '../../pve/projections.ts';
+import { formatPropertyString } from '../../pve/property-string.ts';
+import type { Change } from '../policy.ts';
+import { matching } from './values.ts';
+
+/** A whole device of the node by bus id, or a mapping; nothing that makes a guest more than a user of the device. */
+export const hostDevice = matching(
+  /^(?:[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}|mapping=[A-Za-z][A-Za-z0-9_-]+)(?:,pcie=[01])?$/,
+  'a device such as 0000:41:00,pcie=1, or mapping=<name>,pcie=1',
+);
+
+const isHostpci = (key: string): boolean => /^hostpci\d+$/.test(key);
+
+/** The parameters with every device that a mapping stands for written as that mapping. */
+export function withMappings({ before, params }: Change): Params {
+  return Object.fromEntries(
+    Object.entries(params).map(([key, text]) => [key, isHostpci(key) ? asMapping(text, before.host) : text]),
+  );
+}
+
+function asMapping(text: string, host: Host): string {
+  const { host: bus, ...options } = Object.fromEntries(propertiesOf(text, { defaultKey: 'host' }) ?? []);
+  const mapping = [...(host.mappings ?? [])].find(
+    ([, ids]) => bus !== undefined && ids.every((id) => pciBus(id) === pciBus(bus)),
+  );
+  return mapping === undefined ? text : formatPropertyString([['mapping', mapping[0]], ...Object.entries(options)]);
+}
+
+/** Whether a write sets or removes a device that is not behind a mapping, which PVE takes from root alone. */
+export function changesRawDevice({ before }: Change, forwarded: Params): boolean {
+  const isRaw = (text: unknown) =>
+    text !== undefined && !propertiesOf(String(text), { defaultKey: 'host' })?.has('mapping');
+  const removed = parseList(String(forwarded.delete ?? '')).filter(isHostpci);
+  const set = Object.keys(forwarded).filter(isHostpci);
+  return (
+    set.some((key) => isRaw(forwarded[key])) ||
+    [...removed, ...set].some((key) => isRaw(before.current[key] ?? before.next[key]))
+  );
+}

@@ -1,0 +1,56 @@
+/** What a change costs, charged before PVE hears of it. */
+
+import { NotReadyError } from '../errors.ts';
+import { type Call, type Draft, describeCall } from '../pve/call.ts';
+import { QuotaNeeded, type Reservation } from '../quota/ledger.ts';
+import { type Quota, quotaOf } from '../quota/limits.ts';
+import { usageOf } from '../quota/usage.ts';
+import type { Caller } from './access.ts';
+import type { Gate } from './gate.ts';
+import type { Inventory } from './inventory.ts';
+import { type Change, type ChangePolicy, takesDigest } from './policy.ts';
+
+/** Charges the change to everybody who pays; throws, holding nothing, what the ledger says, or NotReadyError while nothing can be told. */
+export async function reserve(
+  { inventory, ledger, payers, counted, resources }: Gate,
+  policy: ChangePolicy,
+  change: Change,
+  asked: Call | Draft,
+  caller: Caller,
+): Promise<Reservation> {
+  const { before, params } = change;
+  const waived = caller.record.cluster.admin;
+  if (!waived && policy.kind !== 'destroy') mustBeReady(inventory);
+  const creates = policy.kind === 'create';
+  const request = {
+    by: caller.user,
+    address: caller.address,
+    call: describeCall(asked),
+    digest: takesDigest(policy) ? before.digest : undefined,
+    aims: [
+      {
+        vmid: before.vmid,
+        type: before.type,
+        node: before.host.node,
+        pool: creates ? params.pool : inventory.guests.get(before.vmid)?.pool,
+        after: usageOf(policy.project(change), counted),
+        creates,
+      },
+    ],
+    waived,
+  };
+  const quotas = new Map<string, Quota>([[caller.user, quotaOf(caller.user, caller.record, resources)]]);
+  for (;;) {
+    try {
+      return await ledger.reserve({ ...request, quotas });
+    } catch (error) {
+      if (!(error instanceof QuotaNeeded)) throw error;
+      for (const user of error.users) quotas.set(user, await payers.quota(user));
+    }
+  }
+}
+
+function mustBeReady({ frozen, ready }: Inventory): void {
+  if (frozen !== undefined) throw new NotReadyError(`nothing may grow at the moment: ${frozen.reason}`, 30);
+  if (!ready) throw new NotReadyError('the server is still reading what the cluster holds; try again in a moment', 2);
+}

@@ -1,0 +1,102 @@
+/** Users and groups as the backends know them, and a user's own password. */
+
+import type { FastifyRequest } from 'fastify';
+import type { Caller } from '../../admission/access.ts';
+import { type GroupName, parseUserName, type Requester } from '../../backends/backend.ts';
+import type { RecordPatch } from '../../backends/normalise.ts';
+import { BadRequestError, UnauthenticatedError } from '../../errors.ts';
+import type { UserRecord } from '../../quota/record.ts';
+import type { Resources } from '../../quota/resources.ts';
+import { readCookies } from '../cookies.ts';
+import { plainText } from '../edge.ts';
+import { optional, password, readForm } from './fields.ts';
+import type { Surface } from './index.ts';
+import { quotaTable } from './quota-table.ts';
+import { grantsOf } from './user.ts';
+
+/** `/access/users`, `/access/groups` and `/access/password`. */
+export function peopleRoutes({ app, rooms, identify }: Surface): void {
+  const { config, directory, signInLimit } = rooms;
+
+  app.get('/access/users', async (request) => {
+    const caller = await identify(request);
+    const users = caller.record.cluster.admin
+      ? await directory.getAllUsers(requesterOf(caller, request))
+      : await themselves(caller, request);
+    return {
+      users: Object.fromEntries([...users].map(([name, record]) => [name, shownUser(record, config.resources)])),
+    };
+  });
+
+  app.get<{ Params: { username: string } }>('/access/users/:username', async (request) => {
+    const caller = await identify(request);
+    const name = parseUserName(request.params.username);
+    if (name === null) throw new BadRequestError({ field: 'username', problem: 'expected a name such as alice@pve' });
+    const record = await directory.getUser(name, requesterOf(caller, request));
+    return { user: record === null ? {} : shownUser(record, config.resources) };
+  });
+
+  app.get('/access/groups', async (request) => {
+    const caller = await identify(request);
+    const groups = await directory.getAllGroups(requesterOf(caller, request));
+    return { groups: Object.fromEntries([...groups].map(([name, data]) => [name, shownGroup(groupName(name), data)])) };
+  });
+
+  app.get<{ Params: { groupname: string } }>('/access/groups/:groupname', async (request) => {
+    const caller = await identify(request);
+    const group = groupName(request.params.groupname);
+    const data = await directory.getGroup(group, requesterOf(caller, request));
+    return { group: data === null ? {} : shownGroup(group, data) };
+  });
+
+  app.post('/access/password', async (request, reply) => {
+    const caller = await identify(request);
+    const { password: wanted, oldpassword } = readForm(request.body, newPassword);
+    const old = oldpassword === null ? {} : { oldpassword };
+    // Whoever has taken over a session must not find the password out by trying.
+    const forgive = old.oldpassword === undefined ? () => {} : signInLimit.attempt(caller.user, request.ip);
+    const allResponses = await directory
+      .setPassword(nameOf(caller), wanted, old, requesterOf(caller, request))
+      .catch((error: unknown) => {
+        forgive();
+        throw error;
+      });
+    const { ok, status, message } = allResponses.find(({ ok }) => !ok) ?? { ok: true, status: 200, message: '' };
+    if (ok || status >= 500) forgive();
+    return reply.code(status).send({ ok, status, message, allResponses, ...(ok ? {} : { error: plainText(message) }) });
+  });
+
+  async function themselves(caller: Caller, request: FastifyRequest): Promise<ReadonlyMap<string, UserRecord>> {
+    const record = await directory.getUser(nameOf(caller), requesterOf(caller, request));
+    return new Map(record === null ? [] : [[caller.user, record]]);
+  }
+}
+
+const newPassword = { password, oldpassword: optional(password) };
+
+function nameOf({ user }: Caller) {
+  const name = parseUserName(user);
+  if (name === null) throw new UnauthenticatedError('Sign in: the ticket names no user');
+  return name;
+}
+
+/** The caller as backends see them: with the cookies of their sessions at other services. */
+function requesterOf({ user }: Caller, { headers }: FastifyRequest): Requester {
+  return { username: user, cookies: readCookies(headers.cookie) };
+}
+
+/** A record in the shape that pages for administrators read, whatever the backends left out. */
+function shownUser(record: UserRecord, resources: Resources): Readonly<Record<string, unknown>> {
+  return { ...record, resources: quotaTable(record, resources), cluster: grantsOf(record.cluster) };
+}
+
+/** `lab` of PVE itself, or `lab@ldap` of a realm. */
+function groupName(text: string): GroupName {
+  const at = text.lastIndexOf('@');
+  return at < 1 ? { id: text } : { id: text.slice(0, at), realm: text.slice(at + 1) };
+}
+
+/** A group with the name and the list of members that pages look for in any. */
+function shownGroup({ id }: GroupName, { dn = `cn=${id}`, attributes, ...data }: RecordPatch): RecordPatch {
+  return { dn, attributes: { cn: id, member: [], ...attributes }, ...data };
+}

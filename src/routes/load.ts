@@ -1,0 +1,129 @@
+/** How much the server takes on at a time: what is beyond that is refused before anything is done for it. */
+
+import { finished } from 'node:stream';
+import { getHeapStatistics } from 'node:v8';
+import type { FastifyInstance, FastifyRequest } from 'fastify';
+import { NotReadyError } from '../errors.ts';
+import { networkOf } from './sign-in-limit.ts';
+
+/** How the process is doing; memory in bytes. */
+export interface Sample {
+  /** By how many ms timers are late, on average of late. */
+  readonly late: number;
+  readonly heap: number;
+  readonly heapLimit: number;
+  readonly resident: number;
+  /** What the system allows the process in all. */
+  readonly memoryLimit: number;
+}
+
+/** From this on every request waits longer than it helps anybody, in ms. */
+const tooLate = 2000;
+
+/** Beyond this share of what it may have, a process spends its time on looking for memory. */
+const tooFull = 0.85;
+
+/** Why nothing more is taken on, if so. */
+export function strainOf({ late, heap, heapLimit, resident, memoryLimit }: Sample): string | undefined {
+  if (heap > tooFull * heapLimit || resident > tooFull * memoryLimit) return 'memory is short';
+  if (late > tooLate) return 'it cannot keep up';
+  return undefined;
+}
+
+/** How often the process is looked at, in ms. */
+const pace = 250;
+
+/** Seconds after which a refused client may try again. */
+const comeBack = 1;
+
+/**
+ * Counts requests until they are answered and what they began has ended, whichever is later: a client that hangs up
+ * leaves its work behind. No network takes more than three quarters of the places, so that none can keep the others out.
+ */
+export class Load {
+  readonly #most: number;
+  readonly #mostOfOne: number;
+  readonly #byNetwork = new Map<string, number>();
+  readonly #waiting = new Set<() => void>();
+  readonly #timer: NodeJS.Timeout;
+  #running = 0;
+  #strain: string | undefined;
+
+  constructor(most: number) {
+    this.#most = most;
+    this.#mostOfOne = most - Math.floor(most / 4);
+    let last = performance.now();
+    let late = 0;
+    this.#timer = setInterval(() => {
+      const now = performance.now();
+      late = (late + Math.max(0, now - last - pace)) / 2;
+      last = now;
+      this.#strain = strainOf({ late, ...memory() });
+    }, pace).unref();
+  }
+
+  /** Requests under way. */
+  get running(): number {
+    return this.#running;
+  }
+
+  /** Guards every route that is registered in this context from now on; once `stopping` has aborted, nothing more is taken on. */
+  guard(app: FastifyInstance, stopping: AbortSignal): void {
+    const work = new WeakMap<FastifyRequest, Promise<void>>();
+    app.addHook('onRequest', async (request, reply) => {
+      const refusal = stopping.aborted ? 'it is ending' : this.#refusal(networkOf(request.ip));
+      if (refusal !== undefined) {
+        reply.header('connection', 'close');
+        throw new NotReadyError(`The server takes no more requests (${refusal}); try again in a moment`, comeBack);
+      }
+      const leave = this.#enter(networkOf(request.ip));
+      finished(reply.raw, () => void (work.get(request) ?? Promise.resolve()).then(leave));
+    });
+    app.addHook('onRoute', (route) => {
+      const { handler } = route;
+      route.handler = function (request, reply) {
+        const answer = handler.call(this, request, reply);
+        const over = () => {};
+        work.set(request, Promise.resolve(answer).then(over, over));
+        return answer;
+      };
+    });
+  }
+
+  /** Resolves when no request is under way. */
+  idle(): Promise<void> {
+    if (this.#running === 0) return Promise.resolve();
+    return new Promise((resolve) => this.#waiting.add(resolve));
+  }
+
+  close(): void {
+    clearInterval(this.#timer);
+  }
+
+  #refusal(network: string): string | undefined {
+    if (this.#running >= this.#most) return 'it is busy';
+    if ((this.#byNetwork.get(network) ?? 0) >= this.#mostOfOne) return 'too many come from one place';
+    return this.#strain;
+  }
+
+  #enter(network: string): () => void {
+    this.#running += 1;
+    this.#byNetwork.set(network, (this.#byNetwork.get(network) ?? 0) + 1);
+    return () => {
+      this.#running -= 1;
+      const left = (this.#byNetwork.get(network) ?? 1) - 1;
+      if (left > 0) this.#byNetwork.set(network, left);
+      else this.#byNetwork.delete(network);
+      if (this.#running > 0) return;
+      for (const resolve of this.#waiting) resolve();
+      this.#waiting.clear();
+    };
+  }
+}
+
+function memory(): Omit<Sample, 'late'> {
+  const { used_heap_size: heap, heap_size_limit: heapLimit } = getHeapStatistics();
+  // Without a limit of its own a process may have what there is: that is 0, or more than any machine has.
+  const memoryLimit = process.constrainedMemory() || Number.POSITIVE_INFINITY;
+  return { heap, heapLimit, resident: process.memoryUsage.rss(), memoryLimit };
+}

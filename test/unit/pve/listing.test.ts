@@ -1,0 +1,30 @@
+import { expect, test } from 'vitest';
+import { readContent, readResources } from '../../../src/pve/listing.ts';
+
+test('numbers that come as texts are numbers', () => {
+  const { guests, hints, nodes, storages } = readResources([
+    { type: 'qemu', vmid: '100', node: 'n1', template: '1' },
+    { type: 'node', node: 'n1', maxcpu: '16' },
+    { type: 'storage', storage: 'ceph', node: 'n1', shared: '1' },
+  ]);
+  expect(guests).toMatchObject([{ vmid: 100, template: true }]);
+  expect([...hints.keys()]).toEqual([100]);
+  expect(nodes).toMatchObject([{ cpus: 16 }]);
+  expect(storages).toMatchObject([{ shared: true }]);
+});
+
+test('a guest without a vmid that PVE could give is none', () => {
+  const rows = [undefined, null, '', 'x', 1.5, '99', [], {}].map((vmid) => ({ type: 'qemu', vmid, node: 'n1' }));
+  expect(readResources(rows).guests).toEqual([]);
+});
+
+test('the volumes of a guest are found by its vmid, written either way, or by their names', () => {
+  const rows = ['100', 100, undefined, null].map((vmid, n) => {
+    return { volid: `ceph:vm-100-disk-${n}`, content: 'images', size: '8', vmid };
+  });
+  expect(
+    readContent(rows)
+      .get(100)
+      ?.volumes.map(({ bytes }) => bytes),
+  ).toEqual([8, 8, 8, 8]);
+});
