@@ -165,9 +165,16 @@ async function main(): Promise<number> {
 /** Resolves on Ctrl-C or SIGTERM, or when both processes have ended; one that ends alone is only told. */
 function interrupted(parts: readonly Part[]): Promise<void> {
   return new Promise((resolve) => {
-    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => resolve());
+    let asked = false;
+    for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+      process.once(signal, () => {
+        asked = true;
+        resolve();
+      });
+    }
     for (const { child } of parts) {
       child.once('exit', () => {
+        if (asked) return;
         console.log(`${child.spawnargs[1]} has ended; the other goes on`);
         if (parts.every((part) => part.child.exitCode !== null || part.child.signalCode !== null)) resolve();
       });

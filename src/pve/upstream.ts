@@ -334,15 +334,9 @@ function failure(
       cause,
     });
   }
-  if (late)
-    return new UpstreamDeadlineError(
-      `${what} was not answered in time. Whether PVE acted is unknown; it may still be at work.`,
-      { cause },
-    );
-  return new UpstreamBrokenError(
-    `${what} was sent, but its answer was lost: ${why}. Whether PVE acted is unknown; look before trying again.`,
-    { cause },
-  );
+  const changed = what.startsWith('GET ') ? '' : ' Whether PVE acted is unknown: look before trying again.';
+  if (late) return new UpstreamDeadlineError(`${what} was not answered in time.${changed}`, { cause });
+  return new UpstreamBrokenError(`${what} was sent, but its answer was lost: ${why}.${changed}`, { cause });
 }
 
 function codeOf(error: unknown): string | undefined {

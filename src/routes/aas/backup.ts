@@ -6,8 +6,8 @@ import { backupOwner, drivesOf, type Instance } from '../../pve/instance.ts';
 import { formatPropertyString } from '../../pve/property-string.ts';
 import { begin } from './change.ts';
 import { backupVolume, note, readForm } from './fields.ts';
-import type { Surface } from './index.ts';
 import { dataOf } from './reply.ts';
+import type { Surface } from './surface.ts';
 import { type Target, targetOf, visibleInstance } from './target.ts';
 
 type Row = Readonly<Record<string, unknown>>;

@@ -5,9 +5,9 @@ import { call, succeeded } from '../../pve/call.ts';
 import { drivesOf, type Instance, type Volume } from '../../pve/instance.ts';
 import { grantedNames } from '../../quota/record.ts';
 import type { Rooms } from '../rooms.ts';
-import type { Surface } from './index.ts';
 import { modelOf } from './model.ts';
 import { dataOf } from './reply.ts';
+import type { Surface } from './surface.ts';
 import { targetOf, visibleInstance } from './target.ts';
 
 type Row = Readonly<Record<string, unknown>>;

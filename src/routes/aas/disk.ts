@@ -9,7 +9,7 @@ import { formatPropertyString } from '../../pve/property-string.ts';
 import type { Resources } from '../../quota/resources.ts';
 import { change, configure } from './change.ts';
 import { flag, gibibytes, isoImage, mountPath, optional, readForm, storageId, wholeNumber } from './fields.ts';
-import type { Surface } from './index.ts';
+import type { Surface } from './surface.ts';
 import { type Target, targetOf } from './target.ts';
 
 /** A disk slot of an instance. */

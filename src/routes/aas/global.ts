@@ -1,7 +1,7 @@
 /** What holds for all users. */
 
 import type { Resource } from '../../quota/resources.ts';
-import type { Surface } from './index.ts';
+import type { Surface } from './surface.ts';
 
 /** `/global/config/resources`: the kinds of resources, as clients draw them. */
 export function globalRoutes({ app, rooms, identify }: Surface): void {

@@ -1,12 +1,8 @@
 /** The ProxmoxAAS API: each route checks its fields, makes one PVE call of them and hands it to the gate. */
 
 import formbody from '@fastify/formbody';
-import type { FastifyInstance, FastifyRequest } from 'fastify';
-import type { Caller } from '../../admission/access.ts';
-import { parseUserName } from '../../backends/backend.ts';
-import { UnauthenticatedError } from '../../errors.ts';
-import { credentialOf, type Origins, requireCsrf } from '../caller.ts';
-import { readCookies } from '../cookies.ts';
+import type { FastifyInstance } from 'fastify';
+import type { Origins } from '../caller.ts';
 import { plainText } from '../edge.ts';
 import type { Rooms } from '../rooms.ts';
 import { accessRoutes } from './access.ts';
@@ -20,21 +16,9 @@ import { pciRoutes } from './pci.ts';
 import { peopleRoutes } from './people.ts';
 import { proxmoxRoutes } from './proxmox.ts';
 import { errorReply } from './reply.ts';
+import { identify, type Surface } from './surface.ts';
 import { syncRoutes } from './sync.ts';
 import { userRoutes } from './user.ts';
-
-/** Who sends a request; on a method that changes something also that no foreign page sent it for them. */
-export type Identify = (request: Sender) => Promise<Caller>;
-
-/** What a request says of who sends it. */
-export type Sender = Pick<FastifyRequest, 'method' | 'headers' | 'ip'>;
-
-/** What every group of routes is given. */
-export interface Surface {
-  readonly app: FastifyInstance;
-  readonly rooms: Rooms;
-  readonly identify: Identify;
-}
 
 /** Everything below `/api`. */
 export async function aasRoutes(app: FastifyInstance, rooms: Rooms): Promise<void> {
@@ -77,17 +61,4 @@ export async function aasRoutes(app: FastifyInstance, rooms: Rooms): Promise<voi
   backupRoutes(surface);
   peopleRoutes(surface);
   proxmoxRoutes(surface);
-}
-
-async function identify(request: Sender, { sessions, directory }: Rooms, origins: Origins): Promise<Caller> {
-  const credential = credentialOf(request.headers);
-  if (credential === null) throw new UnauthenticatedError('Sign in: there is no ticket');
-  const user = await sessions.identify(credential);
-  const { username } = readCookies(request.headers.cookie);
-  if (credential.kind === 'ticket' && username !== undefined && username !== user)
-    throw new UnauthenticatedError('Sign in again: the cookie username names another user than the ticket');
-  if (request.method !== 'GET') await requireCsrf(request.headers, sessions, origins);
-  const name = parseUserName(user);
-  if (name === null) throw new UnauthenticatedError('Sign in: the ticket names no user');
-  return { user, credential, record: await directory.record(name), address: request.ip };
 }

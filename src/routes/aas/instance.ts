@@ -20,7 +20,7 @@ import {
   storageId,
   swap,
 } from './fields.ts';
-import type { Surface } from './index.ts';
+import type { Surface } from './surface.ts';
 import { type Target, targetOf } from './target.ts';
 
 /** `/cluster/:node/:type/:vmid/...`: `create`, `resources` and `delete`. */

@@ -8,7 +8,7 @@ import { formatPropertyString } from '../../pve/property-string.ts';
 import type { NetworkTemplate, Templates } from '../../quota/record.ts';
 import { change, configure } from './change.ts';
 import { interfaceName, networkRate, optional, readForm } from './fields.ts';
-import type { Surface } from './index.ts';
+import type { Surface } from './surface.ts';
 import { type Target, targetOf } from './target.ts';
 
 /** A network card of an instance. */

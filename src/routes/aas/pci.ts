@@ -8,9 +8,9 @@ import { grants } from '../../quota/record.ts';
 import { change, configure } from './change.ts';
 import { isPartOfHost, type ShownDevice, wholeDevices } from './devices.ts';
 import { type Field, flag, readForm } from './fields.ts';
-import type { Surface } from './index.ts';
 import { devicesOf } from './model.ts';
 import { type CountedEntry, usageTable } from './quota-table.ts';
+import type { Surface } from './surface.ts';
 import { type Target, targetOf, visibleInstance } from './target.ts';
 
 /** `/cluster/:node/pci` and `/cluster/:node/:type/:vmid/pci/...`: `create`, `:hostpci`, and its `create`, `modify` and `delete`. */

@@ -10,8 +10,8 @@ import type { Resources } from '../../quota/resources.ts';
 import { readCookies } from '../cookies.ts';
 import { plainText } from '../edge.ts';
 import { optional, password, readForm } from './fields.ts';
-import type { Surface } from './index.ts';
 import { quotaTable } from './quota-table.ts';
+import type { Surface } from './surface.ts';
 import { grantsOf } from './user.ts';
 
 /** `/access/users`, `/access/groups` and `/access/password`. */

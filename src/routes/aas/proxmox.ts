@@ -6,8 +6,8 @@ import { policyFor } from '../../admission/policies/index.ts';
 import { BadRequestError, ForbiddenError } from '../../errors.ts';
 import { type Answer, type Call, describeCall, type Method, type Params, succeeded } from '../../pve/call.ts';
 import { plainText } from '../edge.ts';
-import type { Surface } from './index.ts';
 import { reasonOf, refusedStatus } from './reply.ts';
+import type { Surface } from './surface.ts';
 
 /** `/proxmox/*`. */
 export function proxmoxRoutes({ app, rooms, identify }: Surface): void {

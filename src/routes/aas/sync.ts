@@ -7,8 +7,8 @@ import { admit } from '../../admission/admit.ts';
 import { NotFoundError } from '../../errors.ts';
 import { type Credential, call } from '../../pve/call.ts';
 import { type Origins, requireSameOrigin } from '../caller.ts';
-import type { Surface } from './index.ts';
 import { dataOf, errorReply, type SpokenError } from './reply.ts';
+import type { Surface } from './surface.ts';
 import { SyncSockets } from './sync-sockets.ts';
 
 type Row = Readonly<Record<string, unknown>>;

@@ -4,9 +4,9 @@ import { NotReadyError } from '../../errors.ts';
 import { call } from '../../pve/call.ts';
 import type { ClusterGrants } from '../../quota/record.ts';
 import type { Rooms } from '../rooms.ts';
-import type { Surface } from './index.ts';
 import { quotaTable, shownMax, usageTable } from './quota-table.ts';
 import { dataOf } from './reply.ts';
+import type { Surface } from './surface.ts';
 
 /** `/user/config/...`, `/user/dynamic/resources`, `/user/vm-isos` and `/user/ct-templates`. */
 export function userRoutes({ app, rooms, identify }: Surface): void {
