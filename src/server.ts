@@ -60,10 +60,15 @@ const saveEvery = 1000;
 const forRequests = 0.6;
 const forCalls = 0.9;
 
+/** A log that is written line by line: what is kept for later cannot be got rid of at the end, if nobody reads it any more. */
+function standardOutput(): Logger {
+  return pino(pino.destination({ fd: 1, sync: true }));
+}
+
 /** Starts to serve. Throws when the database or the port is taken; PVE being away only delays readiness. */
 export async function startServer(
   config: Config,
-  { configFile, version, log = pino() }: ServerOptions,
+  { configFile, version, log = standardOutput() }: ServerOptions,
 ): Promise<Server> {
   const lock = lockDatabase(config.database);
   try {
@@ -208,7 +213,7 @@ function saveRegularly(ledger: Ledger, log: Logger): Saving {
 
 /** Runs the server as this process: SIGTERM or SIGINT ends it cleanly, a second one at once. */
 export async function runServer(config: Config, options: ServerOptions): Promise<void> {
-  const log = options.log ?? pino();
+  const log = options.log ?? standardOutput();
   const server = await startServer(config, { ...options, log });
   log.info({ url: server.url, version: options.version }, 'serving');
   let ending = false;

@@ -112,3 +112,16 @@ test('what a client that hung up has begun is ended before the process is', asyn
   expect(site.cluster.poolOf(100)).toBe('alice');
   expect(site.storedReservations()).toBe(0);
 });
+
+test('SIGTERM ends the process also when nobody reads its log any more', { timeout: 60_000 }, async () => {
+  await using site = await start();
+  for (let round = 1; round <= 5; round += 1) {
+    site.process.stdout?.destroy();
+    const end = ended(site);
+    site.process.kill('SIGTERM');
+    const { code, ms } = await end;
+    expect(code).toBe(0);
+    expect(ms).toBeLessThan(10_000);
+    await site.startServer();
+  }
+});

@@ -60,8 +60,8 @@ test('under a mixed load with faults every second nothing crashes, leaks or stay
   expect(after.sockets).toBeLessThanOrEqual(kept);
   expect(after.files).toBeLessThanOrEqual(before.files + kept);
   expect(after.live).toBeLessThan(1.2 * before.live);
-  // In a short time the system gives back little of what was in use once.
-  expect(after.resident).toBeLessThan(scale(400 * MiB, 1.2 * before.resident));
+  // What the allocator keeps for the next answer of 64 MiB goes up and down; it has a ceiling.
+  expect(after.resident).toBeLessThan(512 * MiB);
 });
 
 /** The errors in the server's log, as they come, that are not PVE's own: what it cannot explain is a fault of the server. */
