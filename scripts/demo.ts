@@ -152,6 +152,7 @@ async function main(): Promise<number> {
     parts.push(server);
     // curl and browsers send secure cookies to localhost, not to its address.
     const url = server.found.replace('127.0.0.1', 'localhost');
+    await ready(url);
     if (check) return (await tour(url)) ? 0 : 1;
     console.log(introduce(url, pveUrl));
     await interrupted(parts);
@@ -160,6 +161,15 @@ async function main(): Promise<number> {
     await Promise.all(parts.map(stop));
     rmSync(directory, { recursive: true, force: true });
   }
+}
+
+/** Waits until the server has read the cluster; before that it admits nothing. */
+async function ready(url: string): Promise<void> {
+  for (let tries = 0; tries < 600; tries += 1) {
+    if ((await fetch(`${url}/healthz`)).ok) return;
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+  throw new Error('the server did not become ready within a minute; its messages are above');
 }
 
 /** Resolves on Ctrl-C or SIGTERM, or when both processes have ended; one that ends alone is only told. */

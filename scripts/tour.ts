@@ -98,11 +98,14 @@ export async function tour(url: string): Promise<boolean> {
   return allAsExpected;
 }
 
-/** The usage once the server has read the whole cluster: a server that has just started may still be looking. */
+/** The usage once it stays as it is: a server that has just started is still looking at the guests, one after another. */
 async function settledCores(cores: () => Promise<Usage['global']>): Promise<Usage['global']> {
-  for (let tries = 0; ; tries += 1) {
-    const seen = await cores();
-    if (seen.used > 0 || tries === 100) return seen;
+  let last = await cores();
+  for (let same = 0, tries = 0; same < 10 && tries < 300; tries += 1) {
     await new Promise((resolve) => setTimeout(resolve, 100));
+    const next = await cores();
+    same = next.used === last.used && next.used > 0 ? same + 1 : 0;
+    last = next;
   }
+  return last;
 }
