@@ -1,5 +1,3 @@
-import { join } from 'node:path';
-import Sqlite from 'better-sqlite3';
 import { expect, test } from 'vitest';
 import { range, scale } from '../support/scale.ts';
 import { type Client, GiB, type Site, startSite, until } from '../support/site.ts';
@@ -29,10 +27,10 @@ test('killed at any moment of a mixed load, the server finds back to what the cl
     const again = await site.signIn('alice');
     await until(
       `round ${round} is settled`,
-      async () => openReservations(site) === 0 && (await agrees(site, again)),
+      async () => site.storedReservations() === 0 && (await agrees(site, again)),
       5000,
     );
-    expect(openReservations(site)).toBe(0);
+    expect(site.storedReservations()).toBe(0);
   }
 });
 
@@ -49,15 +47,6 @@ async function keepChanging(client: Client, lane: number, signal: AbortSignal): 
       () => client.delete(`${vm}/delete`),
     ][n % 5];
     await act?.().catch(() => {});
-  }
-}
-
-function openReservations(site: Site): number {
-  const database = new Sqlite(join(site.directory, 'site.db'), { readonly: true });
-  try {
-    return database.prepare<[], number>('SELECT count(*) FROM reservation').pluck().get() ?? 0;
-  } finally {
-    database.close();
   }
 }
 
