@@ -11,7 +11,7 @@ import {
   UpstreamBrokenError,
 } from '../errors.ts';
 import { type Call, type Credential, type Draft, describeCall, type Params, succeeded } from '../pve/call.ts';
-import { backupOwner, type Config, type Instance } from '../pve/instance.ts';
+import { backupOwner, type Config, type Instance, isDeviceSlot } from '../pve/instance.ts';
 import { nothingYet } from '../pve/projections.ts';
 import { type Caller, mustBeTheirs, placed } from './access.ts';
 import { forward, withDigest } from './forward.ts';
@@ -111,7 +111,7 @@ interface Place {
 /** The change with what PVE tells of it; what it refuses to tell is unknown to the projection. */
 async function toldBy({ upstream, inventory }: Gate, policy: ChangePolicy, found: Change): Promise<Change> {
   const { host } = found.before;
-  const passes = host.devices === undefined && Object.keys(found.params).some((key) => /^hostpci\d+$/.test(key));
+  const passes = host.devices === undefined && Object.keys(found.params).some(isDeviceSlot);
   if (passes) await inventory.devices(host.node);
   const change = passes ? { ...found, before: { ...found.before, host: inventory.host(host.node) } } : found;
   const question = policy.asks?.(change) ?? null;

@@ -15,6 +15,7 @@ import {
   type GuestType,
   type Host,
   type Instance,
+  isDeviceSlot,
   readPending,
   type Volume,
 } from '../pve/instance.ts';
@@ -465,5 +466,5 @@ export class Inventory {
 }
 
 function passesDevices({ current, next }: Reading): boolean {
-  return [current, next].some((config) => Object.keys(config).some((key) => /^hostpci\d+$/.test(key)));
+  return [current, next].some((config) => Object.keys(config).some(isDeviceSlot));
 }

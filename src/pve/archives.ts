@@ -9,6 +9,7 @@ import {
   onStorage,
   type Volume,
 } from './instance.ts';
+import { driveOf } from './projections.ts';
 
 /** The instance with a backup more than it has now. */
 export function backedUp(before: Instance): Instance {
@@ -57,7 +58,7 @@ export function restored(before: Instance, archive: Archive | null, params: Conf
   const next: Record<string, string> = { ...base, ...given };
   const volumes = new Map(before.volumes);
   for (const slot of Object.keys(next)) {
-    const replaced = drivesOf(type, { [slot]: before.current[slot] ?? '' }).get(slot);
+    const replaced = driveOf(before, slot);
     if (replaced?.kind === 'volume') volumes.delete(replaced.volid);
   }
   for (const [slot, drive] of drivesOf(type, base)) {

@@ -102,6 +102,11 @@ export function isDiskSlot(type: GuestType, name: string): boolean {
   return diskSlots[type].test(name);
 }
 
+/** Whether `name` is a slot for a device of the host that is passed through: `hostpci0`, ... */
+export function isDeviceSlot(name: string): boolean {
+  return /^hostpci\d+$/.test(name);
+}
+
 /** Whether `name` is `net0` to `net31`. */
 export function isNetSlot(name: string): boolean {
   return /^net(?:[0-9]|[12][0-9]|3[01])$/.test(name);

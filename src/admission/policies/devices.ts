@@ -1,7 +1,7 @@
 /** PCI devices in configuration writes: by a mapping where the administrator has made one, else as root. */
 
 import type { Params } from '../../pve/call.ts';
-import { type Host, pciBus, propertiesOf } from '../../pve/instance.ts';
+import { type Host, isDeviceSlot, pciBus, propertiesOf } from '../../pve/instance.ts';
 import { parseList } from '../../pve/projections.ts';
 import { formatPropertyString } from '../../pve/property-string.ts';
 import type { Change } from '../policy.ts';
@@ -13,12 +13,10 @@ export const hostDevice = matching(
   'a device such as 0000:41:00,pcie=1, or mapping=<name>,pcie=1',
 );
 
-const isHostpci = (key: string): boolean => /^hostpci\d+$/.test(key);
-
 /** The parameters with every device that a mapping stands for written as that mapping. */
 export function withMappings({ before, params }: Change): Params {
   return Object.fromEntries(
-    Object.entries(params).map(([key, text]) => [key, isHostpci(key) ? asMapping(text, before.host) : text]),
+    Object.entries(params).map(([key, text]) => [key, isDeviceSlot(key) ? asMapping(text, before.host) : text]),
   );
 }
 
@@ -34,8 +32,8 @@ function asMapping(text: string, host: Host): string {
 export function changesRawDevice({ before }: Change, forwarded: Params): boolean {
   const isRaw = (text: unknown) =>
     text !== undefined && !propertiesOf(String(text), { defaultKey: 'host' })?.has('mapping');
-  const removed = parseList(String(forwarded.delete ?? '')).filter(isHostpci);
-  const set = Object.keys(forwarded).filter(isHostpci);
+  const removed = parseList(String(forwarded.delete ?? '')).filter(isDeviceSlot);
+  const set = Object.keys(forwarded).filter(isDeviceSlot);
   return (
     set.some((key) => isRaw(forwarded[key])) ||
     [...removed, ...set].some((key) => isRaw(before.current[key] ?? before.next[key]))
