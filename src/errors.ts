@@ -5,6 +5,7 @@ export type ErrorCode =
   | 'unauthenticated'
   | 'forbidden'
   | 'not_found'
+  | 'unknown_method'
   | 'conflict'
   | 'too_many_requests'
   | 'quota_exceeded'
@@ -55,6 +56,12 @@ export class ForbiddenError extends ApiError {
 export class NotFoundError extends ApiError {
   override readonly name = 'NotFoundError';
   override readonly code = 'not_found';
+}
+
+/** PVE has no such method, as far as this server knows. */
+export class UnknownMethodError extends ApiError {
+  override readonly name = 'UnknownMethodError';
+  override readonly code = 'unknown_method';
 }
 
 /** It is there already, or another change of the same instance is under way. */

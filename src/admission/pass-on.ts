@@ -1,10 +1,10 @@
-/** Calls that take nothing: reads, starting and stopping. */
+/** Calls that take nothing: PVE's own access control decides. */
 
-import { BadRequestError } from '../errors.ts';
-import { type Call, succeeded } from '../pve/call.ts';
+import { BadRequestError, ForbiddenError } from '../errors.ts';
+import { type Call, describeCall, succeeded } from '../pve/call.ts';
 import type { Caller } from './access.ts';
 import type { Gate, Outcome } from './gate.ts';
-import type { OwnPolicy } from './policy.ts';
+import type { ClosedPolicy, Named, OwnPolicy } from './policy.ts';
 
 /**
  * Sends a call with the caller's own credentials. Two reads PVE would refuse although the matter is theirs: a guest
@@ -12,11 +12,17 @@ import type { OwnPolicy } from './policy.ts';
  */
 export async function passOn(
   { upstream, ledger, inventory }: Gate,
-  policy: OwnPolicy,
+  policy: OwnPolicy | ClosedPolicy,
   asked: Call,
   caller: Caller,
-  { vmid, upid = '' }: { readonly vmid: number; readonly upid: string | undefined },
+  { vmid: guest, upid = '' }: Named,
 ): Promise<Outcome> {
+  if (policy.class === 'closed') {
+    if (!caller.record.cluster.admin)
+      throw new ForbiddenError(`${describeCall(asked)} is for administrators here: ${policy.reason}`);
+    return { answer: await upstream.send(asked, caller.credential), settled: Promise.resolve(undefined) };
+  }
+  const vmid = Number(guest);
   const refused = Object.entries(policy.refused ?? {}).filter(
     ([name]) => asked.params[name] !== undefined && asked.params[name] !== '0',
   );
@@ -27,6 +33,6 @@ export async function passOn(
     (policy.ofTask === true && ledger.taskUser(upid) === caller.user);
   const answer = await upstream.send(asked, isTheirs ? { kind: 'service' } : caller.credential);
   // Starting and stopping apply what was pending: what is held may have become less.
-  if (policy.kind === 'power' && succeeded(answer)) inventory.stale.add(vmid);
+  if (policy.class === 'power' && succeeded(answer)) inventory.stale.add(vmid);
   return { answer, settled: Promise.resolve(undefined) };
 }

@@ -12,13 +12,13 @@ export type ParameterTable = Readonly<Record<string, ValueCheck>>;
 
 interface Row {
   readonly method: Method;
-  /** `/nodes/{node}/qemu/{vmid}/config`; a last part `{*}` takes everything that follows. */
+  /** `/nodes/{node}/qemu/{vmid}/config`; what the braces take is said below. */
   readonly path: string;
 }
 
 /** A call that goes with the caller's own credentials and takes nothing. */
 export interface OwnPolicy extends Row {
-  readonly kind: 'read' | 'power';
+  readonly class: 'read' | 'power' | 'console' | 'identity' | 'administration';
   /** Parameters with a reason for which this server refuses them although PVE might take them. */
   readonly refused?: Readonly<Record<string, string>>;
   /** Its answer concerns one guest's state, which the guest's creator may read while it is being made. */
@@ -27,40 +27,64 @@ export interface OwnPolicy extends Row {
   readonly ofTask?: boolean;
 }
 
+/** A call that could take resources unmetered, whatever rights PVE gives: for administrators alone, with their own credentials. */
+export interface ClosedPolicy extends Row {
+  readonly class: 'closed';
+  /** Why, and what to do instead. */
+  readonly reason: string;
+}
+
 /** What a change of an instance needs to be judged. */
 export interface Change {
   readonly before: Instance;
+  /** The other guests that the call changes, or reads, by vmid. */
+  readonly others: ReadonlyMap<number, Instance>;
   readonly params: Config;
   /** The values of the braces in the row's path. */
   readonly named: Named;
   /** Where backups are made and counted. */
   readonly backupStorage: string | undefined;
-  /** What PVE answered to what the row asks. */
-  readonly told?: unknown;
+  /** What PVE answered to each question of the row; undefined where it refused to say. */
+  readonly told: readonly unknown[];
 }
 
 /** The values of the braces in a row's path: `{ node: 'n1', vmid: '100' }`. */
-export type Named = Readonly<Partial<Record<'node' | 'vmid' | 'upid' | 'storage' | 'backup' | 'snapshot', string>>>;
+export type Named = Readonly<Record<string, string | undefined>>;
 
 /** A call that takes or gives back resources: judged, charged, and for tenants forwarded with the privileged token. */
 export interface ChangePolicy extends Row {
+  /** Releasing calls give back only, so they pass while nothing may grow. */
+  readonly class: 'consuming' | 'releasing';
   readonly kind: 'create' | 'change' | 'destroy';
   /** The only type of guest that it is for; absent: both. */
   readonly type?: GuestType;
   /** Tells rows of one method and path apart; absent: always. */
   when?(params: Params): boolean;
   readonly params: ParameterTable;
+  /** Parameters of which PVE takes an array; they are judged joined by commas. */
+  readonly lists?: readonly string[];
+  /**
+   * The guests that the call changes, or makes; absent: the one that its path or its parameter `vmid` names. Null when
+   * it names none, which PVE takes for all.
+   */
+  guests?(call: Asked): readonly number[] | null;
+  /** Guests that it reads and leaves as they are: what a clone is made of, whose backup is brought back. */
+  sources?(call: Asked): readonly number[];
+  /** The node that a new guest would be on; absent: the one in the path. */
+  node?(call: Asked): string | undefined;
+  /** A privilege on a source that stands in for its being the caller's: what an administrator has shared in PVE. */
+  readonly sourcePrivilege?: string;
   /** Storages whose list for the guest must be read anew before the change can be judged. */
   storages?(change: Change): readonly string[];
   /** Media that the call would use, which have to be on offer. */
   media?(params: Config): readonly Medium[];
-  /** What only PVE knows and the projection needs, asked with the privileged token; null when nothing is. */
-  asks?(change: Change): Call | null;
+  /** What only PVE knows and the projection needs, asked with the privileged token. */
+  asks?(change: Change): readonly Call[];
   /** Why a tenant may not do this to this instance, whatever the quota. */
   objections?(change: Change): readonly Fault[];
-  /** The instance as the call would leave it. Pure: the charge is the difference. */
+  /** The instance as the call would leave it, asked for each guest that it changes. Pure: the charge is the difference. */
   project(change: Change): Instance;
-  /** The parameters as they go to PVE; absent: as they came. */
+  /** The parameters as they go to PVE, by the first guest; absent: as they came. */
   forward?(change: Change): Params;
   /** Whether PVE takes what is forwarded from root alone, whom the privileged token cannot stand in for. */
   needsRoot?(change: Change, forwarded: Params): boolean;
@@ -79,7 +103,13 @@ export function takesDigest({ params }: ChangePolicy): boolean {
   return Object.hasOwn(params, 'digest');
 }
 
-export type Policy = OwnPolicy | ChangePolicy;
+/** A call as far as it says which guests it is about. */
+export interface Asked {
+  readonly params: Params;
+  readonly named: Named;
+}
+
+export type Policy = OwnPolicy | ClosedPolicy | ChangePolicy;
 
 /** A call that has found its row, with the values of the row's braces. */
 export interface Resolved {

@@ -10,33 +10,34 @@ import type { Gate } from './gate.ts';
 import type { Inventory } from './inventory.ts';
 import { type Change, type ChangePolicy, takesDigest } from './policy.ts';
 
-/** Charges the change to everybody who pays; throws, holding nothing, what the ledger says, or NotReadyError while nothing can be told. */
+/** Charges a call's changes to everybody who pays; throws, holding nothing, what the ledger says, or NotReadyError while nothing can be told. */
 export async function reserve(
   { inventory, ledger, payers, counted, resources }: Gate,
   policy: ChangePolicy,
-  change: Change,
+  changes: readonly Change[],
   asked: Call | Draft,
   caller: Caller,
 ): Promise<Reservation> {
-  const { before, params } = change;
   const waived = caller.record.cluster.admin;
-  if (!waived && policy.kind !== 'destroy') mustBeReady(inventory);
+  if (!waived && policy.class !== 'releasing') mustBeReady(inventory);
   const creates = policy.kind === 'create';
   const request = {
     by: caller.user,
     address: caller.address,
     call: describeCall(asked),
-    digest: takesDigest(policy) ? before.digest : undefined,
-    aims: [
-      {
-        vmid: before.vmid,
-        type: before.type,
-        node: before.host.node,
-        pool: creates ? params.pool : inventory.guests.get(before.vmid)?.pool,
-        after: usageOf(policy.project(change), counted),
+    digest: takesDigest(policy) ? changes[0]?.before.digest : undefined,
+    aims: changes.map((change) => {
+      const { vmid, type } = change.before;
+      const after = policy.project(change);
+      return {
+        vmid,
+        type,
+        node: after.host.node,
+        pool: creates ? change.params.pool : inventory.guests.get(vmid)?.pool,
+        after: usageOf(after, counted),
         creates,
-      },
-    ],
+      };
+    }),
     waived,
   };
   const quotas = new Map<string, Quota>([[caller.user, quotaOf(caller.user, caller.record, resources)]]);

@@ -10,6 +10,7 @@ const statusOf = {
   quota_exceeded: 403,
   usage_unknown: 403,
   not_found: 404,
+  unknown_method: 404,
   conflict: 409,
   too_many_requests: 429,
   not_supported: 501,

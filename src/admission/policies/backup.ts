@@ -36,6 +36,7 @@ function volidOf({ named }: Change): string {
 const contentPath = '/nodes/{node}/storage/{storage}/content/{backup}';
 
 const make: ChangePolicy = {
+  class: 'consuming',
   kind: 'change',
   method: 'POST',
   path: '/nodes/{node}/vzdump',
@@ -57,6 +58,7 @@ const make: ChangePolicy = {
 };
 
 const label: ChangePolicy = {
+  class: 'consuming',
   kind: 'change',
   method: 'PUT',
   path: contentPath,
@@ -67,6 +69,7 @@ const label: ChangePolicy = {
 };
 
 const remove: ChangePolicy = {
+  class: 'releasing',
   kind: 'change',
   method: 'DELETE',
   path: contentPath,
@@ -80,6 +83,7 @@ const remove: ChangePolicy = {
 function restore(type: GuestType): ChangePolicy {
   const archive = type === 'qemu' ? 'archive' : 'ostemplate';
   return {
+    class: 'consuming',
     kind: 'change',
     type,
     method: 'POST',
@@ -95,13 +99,14 @@ function restore(type: GuestType): ChangePolicy {
         : { unique: flag }),
     },
     storages: onBackupStorage,
-    asks: ({ before, params }) =>
+    asks: ({ before, params }) => [
       call('GET', '/nodes/{}/vzdump/extractconfig', [before.host.node], { volume: params[archive] ?? '' }),
+    ],
     objections: (change) => [
       ...mustBeOwn(change, archive, change.params[archive]),
       ...(change.params.force === '1' ? [] : [{ field: 'force', problem: 'must be 1: the instance is replaced' }]),
     ],
-    project: ({ before, params, told }) => restored(before, readArchive(type, told), params),
+    project: ({ before, params, told: [text] }) => restored(before, readArchive(type, text), params),
     // A container comes back unprivileged, whatever it was when it was saved.
     ...(type === 'lxc' ? { forward: ({ params }) => ({ ...params, unprivileged: '1' }) } : {}),
   };

@@ -24,6 +24,7 @@ export const consumingPolicies: readonly ChangePolicy[] = [
 
 function create(type: GuestType): ChangePolicy {
   return {
+    class: 'consuming',
     kind: 'create',
     type,
     method: 'POST',
@@ -39,6 +40,7 @@ function create(type: GuestType): ChangePolicy {
 
 function configure(type: GuestType, method: 'POST' | 'PUT'): ChangePolicy {
   return {
+    class: 'consuming',
     kind: 'change',
     type,
     method,
@@ -63,6 +65,7 @@ function mustStayItself({ before, params }: Change): Fault[] {
 
 function resize(type: GuestType): ChangePolicy {
   return {
+    class: 'consuming',
     kind: 'change',
     type,
     method: 'PUT',
@@ -90,6 +93,7 @@ function resize(type: GuestType): ChangePolicy {
 
 function move(type: GuestType, action: string, slot: 'disk' | 'volume'): ChangePolicy {
   return {
+    class: 'consuming',
     kind: 'change',
     type,
     method: 'POST',

@@ -18,7 +18,7 @@ export const powerPolicies: readonly OwnPolicy[] = Object.entries(actions).flatM
     (action): OwnPolicy => ({
       method: 'POST',
       path: `/nodes/{node}/${type}/{vmid}/status/${action}`,
-      kind: 'power',
+      class: 'power',
       refused,
     }),
   ),

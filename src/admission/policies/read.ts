@@ -5,7 +5,7 @@ import type { OwnPolicy } from '../policy.ts';
 const read = (path: string, more: Partial<OwnPolicy> = {}): OwnPolicy => ({
   method: 'GET',
   path,
-  kind: 'read',
+  class: 'read',
   ...more,
 });
 

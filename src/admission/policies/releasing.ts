@@ -7,6 +7,7 @@ import { flag } from './values.ts';
 
 function destroy(type: GuestType): ChangePolicy {
   return {
+    class: 'releasing',
     kind: 'destroy',
     type,
     method: 'DELETE',

@@ -8,14 +8,16 @@ import { flag } from './values.ts';
 
 function rollback(type: GuestType): ChangePolicy {
   return {
+    class: 'consuming',
     kind: 'change',
     type,
     method: 'POST',
     path: `/nodes/{node}/${type}/{vmid}/snapshot/{snapshot}/rollback`,
     params: { start: flag },
-    asks: ({ before, named }) =>
+    asks: ({ before, named }) => [
       call('GET', '/nodes/{}/{}/{}/snapshot/{}/config', [before.host.node, type, before.vmid, named.snapshot ?? '']),
-    project: ({ before, told }) => rolledBack(before, readSnapshot(told)),
+    ],
+    project: ({ before, told: [config] }) => rolledBack(before, readSnapshot(config)),
   };
 }
 

@@ -19,7 +19,7 @@ export function proxmoxRoutes({ app, rooms, identify }: Surface): void {
       // PVE looks at no credential here, so a stale one must not stand in the way of signing in.
       if (isPublic(asked)) return sayAnswer(asked, await rooms.upstream.send(asked, { kind: 'none' }), reply);
       const caller = await identify(request);
-      const kind = policyFor(asked)?.policy.kind;
+      const kind = policyFor(asked)?.policy.class;
       if (kind !== 'read' && kind !== 'power')
         throw new ForbiddenError(
           `${describeCall(asked)} is not offered here yet: only reads, starting and stopping pass through`,

@@ -12,7 +12,7 @@ function rowOf(method: Method, path: string): ChangePolicy {
   return found.policy;
 }
 
-const at = { named: { node: 'n1' }, backupStorage: undefined };
+const at = { named: { node: 'n1' }, backupStorage: undefined, others: new Map<number, Instance>(), told: [] };
 
 const storage = (instance: Instance, name: string): number =>
   usageOf(instance).lines.find(({ resource }) => resource === `storage:${name}`)?.amount ?? 0;

@@ -52,13 +52,13 @@ describe('the table', () => {
         expect(policies.indexOf(policy)).toBeLessThan(policies.indexOf(other));
         continue;
       }
-      expect([policy.kind, other.kind], `${policy.path} and ${other.path}`).toEqual(['read', 'read']);
+      expect([policy.class, other.class], `${policy.path} and ${other.path}`).toEqual(['read', 'read']);
       expect([policy.path.endsWith('{*}'), other.path.endsWith('{*}')]).toEqual([false, true]);
     }
   });
 
   test('reads with GET and nothing else', () => {
-    for (const { method, kind, path } of policies) expect(method === 'GET', path).toBe(kind === 'read');
+    for (const { method, class: kind, path } of policies) expect(method === 'GET', path).toBe(kind === 'read');
   });
 
   test('gives the creator of a guest its status and configuration and no other answer', () => {
