@@ -9,7 +9,7 @@ import { backendsSchema, faultsOfModules, kindOf } from './backends/index.ts';
 import { normaliseRecord, type RecordPatch, recordSchema } from './backends/normalise.ts';
 import type { Fault } from './errors.ts';
 import { isObject, JsonError, parseJson } from './json.ts';
-import type { UpstreamSettings } from './pve/upstream.ts';
+import type { UpstreamSettings } from './pve/upstream-settings.ts';
 import { faultsOfResources, type Resources, resourcesSchema } from './quota/resources.ts';
 import { type Checked, check, didYouMean, expected, FaultsError, fits } from './schema.ts';
 import { masked, withoutReferences } from './secret.ts';

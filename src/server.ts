@@ -16,6 +16,7 @@ import { type Directory, openDirectory } from './backends/directory.ts';
 import { Sessions } from './backends/sessions.ts';
 import { type Config, pveSettings } from './config.ts';
 import { ApiError } from './errors.ts';
+import { Hosts } from './pve/hosts.ts';
 import { Root } from './pve/root.ts';
 import { createUpstream } from './pve/upstream.ts';
 import { Ledger } from './quota/ledger.ts';
@@ -89,7 +90,8 @@ async function serve(
   const settings = pveSettings(config);
   const counted = countedKeys(config.resources);
   const database = openDatabase(config.database);
-  const upstream = createUpstream(settings, { log, giveUp: givingUp.signal });
+  const hosts = new Hosts(settings, { log });
+  const upstream = createUpstream(settings, { log, giveUp: givingUp.signal }, hosts);
   const directory = await openDirectory(config, { configFile, log, database, upstream });
   const ledger = new Ledger(database);
   const inventory = new Inventory({ upstream, ledger, log, counted, backupStorage: config.backups?.storage });
@@ -127,6 +129,7 @@ async function serve(
     signInLimit: new SignInLimit(),
     gate,
     upstream,
+    hosts,
     inventory,
     watch: new Watch({ inventory, log }),
     ledger,

@@ -7,7 +7,7 @@ import type { BaseLogger } from 'pino';
 import { z } from 'zod';
 import type { Fault } from '../errors.ts';
 import type { Upstream } from '../pve/call.ts';
-import { upstreamSettings } from '../pve/upstream.ts';
+import { upstreamSettings } from '../pve/upstream-settings.ts';
 import type { Resources } from '../quota/resources.ts';
 import { didYouMean, expected, formatPath } from '../schema.ts';
 import type { Database } from '../store/database.ts';

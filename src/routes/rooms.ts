@@ -8,6 +8,7 @@ import type { Watch } from '../admission/watch.ts';
 import type { Directory } from '../backends/directory.ts';
 import type { Sessions } from '../backends/sessions.ts';
 import type { Upstream } from '../pve/call.ts';
+import type { Hosts } from '../pve/hosts.ts';
 import type { Ledger } from '../quota/ledger.ts';
 import type { Resources } from '../quota/resources.ts';
 import type { SignInLimit } from './sign-in-limit.ts';
@@ -47,6 +48,8 @@ export interface Rooms {
   readonly signInLimit: SignInLimit;
   readonly gate: Gate;
   readonly upstream: Upstream;
+  /** For what streams between the client and PVE: large reads, uploads, consoles. */
+  readonly hosts: Hosts;
   readonly inventory: Inventory;
   readonly watch: Watch;
   readonly ledger: Ledger;

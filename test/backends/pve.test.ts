@@ -5,7 +5,8 @@ import { createPveBackend } from '../../src/backends/pve.ts';
 import type { ApiError } from '../../src/errors.ts';
 import type { Upstream } from '../../src/pve/call.ts';
 import { parseTicket } from '../../src/pve/ticket.ts';
-import { createUpstream, upstreamSettings } from '../../src/pve/upstream.ts';
+import { createUpstream } from '../../src/pve/upstream.ts';
+import { upstreamSettings } from '../../src/pve/upstream-settings.ts';
 
 const serviceSecret = '11111111-2222-4333-8444-555555555555';
 const nobody: Requester = { cookies: {} };

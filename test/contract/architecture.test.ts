@@ -23,7 +23,7 @@ const packagesIn: Readonly<Record<string, RegExp>> = {
   fastify: /^src\/(?:routes\/|app\.ts$)/,
   'better-sqlite3': /^src\/(?:store\/|backends\/|quota\/ledger[a-z-]*\.ts$)/,
   ws: /^src\/routes\//,
-  undici: /^src\/(?:pve\/upstream|backends\/paasldap)\.ts$/,
+  undici: /^src\/(?:pve\/(?:hosts|upstream|relay|upload)|backends\/paasldap)\.ts$/,
 };
 
 interface Import {

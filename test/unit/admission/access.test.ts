@@ -3,7 +3,8 @@ import { describe, expect, test } from 'vitest';
 import { type Caller, holds, mustBeOwnPlace, poolFor } from '../../../src/admission/access.ts';
 import { completeRecord, type RecordPatch } from '../../../src/backends/normalise.ts';
 import { BadRequestError, ForbiddenError, UnauthenticatedError, UpstreamBrokenError } from '../../../src/errors.ts';
-import { createUpstream, upstreamSettings } from '../../../src/pve/upstream.ts';
+import { createUpstream } from '../../../src/pve/upstream.ts';
+import { upstreamSettings } from '../../../src/pve/upstream-settings.ts';
 import type { UserRecord } from '../../../src/quota/record.ts';
 import { httpServer } from '../../support/listening.ts';
 

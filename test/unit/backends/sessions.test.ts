@@ -9,7 +9,8 @@ import {
   UpstreamUnreachableError,
 } from '../../../src/errors.ts';
 import type { Credential, Upstream } from '../../../src/pve/call.ts';
-import { createUpstream, upstreamSettings } from '../../../src/pve/upstream.ts';
+import { createUpstream } from '../../../src/pve/upstream.ts';
+import { upstreamSettings } from '../../../src/pve/upstream-settings.ts';
 import { httpServer, type Listening, unusedUrl } from '../../support/listening.ts';
 
 const madeAt = 1_700_000_000;

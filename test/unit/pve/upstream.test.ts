@@ -9,7 +9,8 @@ import { generate } from 'selfsigned';
 import { afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { UpstreamBrokenError, UpstreamDeadlineError, UpstreamUnreachableError } from '../../../src/errors.ts';
 import { call, type Upstream } from '../../../src/pve/call.ts';
-import { createUpstream, type UpstreamOptions, upstreamSettings } from '../../../src/pve/upstream.ts';
+import { createUpstream, type UpstreamOptions } from '../../../src/pve/upstream.ts';
+import { upstreamSettings } from '../../../src/pve/upstream-settings.ts';
 import { httpServer, httpsServer, tcpServer, unusedUrl } from '../../support/listening.ts';
 
 const open: Upstream[] = [];

@@ -1,0 +1,151 @@
+/** The hosts of the PVE cluster: which to ask first, how to open a connection to one, and what a failure means. */
+
+import { readFileSync } from 'node:fs';
+import { getCACertificates, TLSSocket } from 'node:tls';
+import type { BaseLogger } from 'pino';
+import { buildConnector, type Client, Pool } from 'undici';
+import { UpstreamBrokenError, UpstreamDeadlineError, UpstreamUnreachableError } from '../errors.ts';
+import type { UpstreamSettings } from './upstream-settings.ts';
+
+/** One host, with its kept connections. */
+export interface Host {
+  /** `https://host:8006` */
+  readonly origin: string;
+  /** `host:8006` */
+  readonly address: string;
+  readonly pool: Pool;
+}
+
+export interface HostsOptions {
+  readonly log: Pick<BaseLogger, 'warn'>;
+  /** Bytes; a longer answer counts as broken. */
+  readonly maxAnswer?: number;
+  /** Monotonic milliseconds. */
+  readonly now?: () => number;
+}
+
+/** A host that failed is tried last for this many milliseconds. */
+const avoidFor = 5000;
+
+export class Hosts {
+  /** Opens a connection to a host that proves to be the right one; fails with ConnectError. */
+  readonly connect: buildConnector.connector;
+  /** For clients of their own: the deadline of a whole call replaces the client's own timeouts. */
+  readonly client: Client.Options;
+  /** The text behind `PVEAPIToken=` of the privileged token. */
+  readonly serviceToken: string;
+  readonly #hosts: readonly Host[];
+  readonly #failedAt = new Map<Host, number>();
+  readonly #log: HostsOptions['log'];
+  readonly #now: () => number;
+
+  /** Throws when the file of the certificate authority cannot be read. */
+  constructor(
+    settings: UpstreamSettings,
+    { log, maxAnswer = 64 * 1024 ** 2, now = () => performance.now() }: HostsOptions,
+  ) {
+    const { url, token, connections } = settings;
+    this.connect = connector(settings);
+    // PVE closes idle connections after 5 s, and any after 100 requests.
+    this.client = {
+      maxResponseSize: maxAnswer,
+      headersTimeout: 0,
+      bodyTimeout: 0,
+      keepAliveTimeout: 4000,
+      keepAliveMaxTimeout: 4000,
+      maxRequestsPerClient: 100,
+    };
+    this.#hosts = [url].flat().map((origin) => ({
+      origin,
+      address: new URL(origin).host,
+      pool: new Pool(origin, { ...this.client, connections, connect: this.connect }),
+    }));
+    this.serviceToken = `${token.user}@${token.realm}!${token.id}=${token.uuid.reveal()}`;
+    this.#log = log;
+    this.#now = now;
+  }
+
+  /** All hosts, those first that have not failed lately, in the order configured. */
+  inOrder(): readonly Host[] {
+    if (this.#failedAt.size === 0) return this.#hosts;
+    const since = this.#now() - avoidFor;
+    const failedAt = (host: Host): number => Math.max(this.#failedAt.get(host) ?? since, since);
+    return this.#hosts.toSorted((a, b) => failedAt(a) - failedAt(b));
+  }
+
+  /** Has a host that failed tried last for a while. */
+  avoid(host: Host, error: unknown): void {
+    const now = this.#now();
+    if (now - (this.#failedAt.get(host) ?? -Infinity) > avoidFor)
+      this.#log.warn({ host: host.address, err: error }, 'a PVE host failed');
+    this.#failedAt.set(host, now);
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(this.#hosts.map(({ pool }) => pool.close()));
+  }
+}
+
+/** Opening the connection failed, so nothing of the request can have been sent. */
+export class ConnectError extends Error {
+  override readonly name = 'ConnectError';
+}
+
+/** Opens connections to hosts that prove to be the right ones; no TLS session is resumed, so that each shows its certificate. */
+function connector({ url, ca, fingerprint, deadlines }: UpstreamSettings): buildConnector.connector {
+  const wanted = fingerprint?.replaceAll(':', '').toUpperCase();
+  const secure = [url].flat().some((origin) => origin.startsWith('https:'));
+  const authorities =
+    ca === undefined
+      ? [...getCACertificates('default'), ...(secure ? getCACertificates('system') : [])]
+      : [readFileSync(ca, 'utf8')];
+  const open = buildConnector({
+    allowH2: false,
+    maxCachedSessions: 0,
+    timeout: deadlines.connect * 1000,
+    ...(wanted === undefined ? (secure ? { ca: authorities } : {}) : { rejectUnauthorized: false }),
+  });
+  return (options, done) =>
+    open(options, (error, socket) => {
+      if (error !== null) return done(new ConnectError(error.message, { cause: error }), null);
+      const shown =
+        wanted === undefined || !(socket instanceof TLSSocket)
+          ? wanted
+          : socket.getPeerCertificate().fingerprint256?.replaceAll(':', '');
+      if (shown === wanted) return done(null, socket);
+      socket.destroy();
+      done(new ConnectError(`its certificate has the fingerprint ${shown ?? 'of none'}, not the configured one`), null);
+    });
+}
+
+const trust = /CERT|SELF_SIGNED|UNABLE_TO|ALTNAME/;
+
+/** The error for the caller: what is known about the call, and what an administrator can do. */
+export function failure(
+  cause: unknown,
+  what: string,
+  { sent, late }: { readonly sent: boolean; readonly late: boolean },
+): Error {
+  if (!(cause instanceof Error)) return new TypeError('an error was expected', { cause });
+  const why = reasonOf(cause);
+  if (!sent) {
+    const remedy = trust.test(codeOf(cause.cause) ?? '')
+      ? 'Name its certificate in "fingerprint", or its authority in "ca".'
+      : 'Check that PVE runs there and that "url" is right.';
+    return new UpstreamUnreachableError(`${what} was not sent, since no connection could be made: ${why}. ${remedy}`, {
+      cause,
+    });
+  }
+  const changed = what.startsWith('GET ') ? '' : ' Whether PVE acted is unknown: look before trying again.';
+  if (late) return new UpstreamDeadlineError(`${what} was not answered in time.${changed}`, { cause });
+  return new UpstreamBrokenError(`${what} was sent, but its answer was lost: ${why}.${changed}`, { cause });
+}
+
+function codeOf(error: unknown): string | undefined {
+  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined;
+}
+
+/** An error that joins several attempts has no message of its own. */
+function reasonOf(error: Error): string {
+  return error.message || codeOf(error.cause) || codeOf(error) || error.name;
+}
