@@ -2,7 +2,8 @@
 
 import { randomUUID } from 'node:crypto';
 import type { Pool } from './cluster.ts';
-import { authUser, type Caller, PveError } from './method.ts';
+import { authUser, type Caller } from './method.ts';
+import { PveError } from './pve-error.ts';
 import { builtInRoles, privileges } from './roles.ts';
 import { fixedCode, type SecondFactor } from './second-factors.ts';
 import { Tickets } from './tickets.ts';

@@ -2,6 +2,7 @@
 
 import { addArchive, archiveWith } from './archives.ts';
 import type { Cluster, Guest, PendingValue, Volume } from './cluster.ts';
+import type { RemoteFile } from './files.ts';
 import { isVolumeKey, newGuest, removeGuest, setRunning, volumeIn } from './guests.ts';
 import { parseSize } from './sizes.ts';
 import { grow, ownerOf, splitVolid } from './volumes.ts';
@@ -57,11 +58,14 @@ export interface VolumeSketch {
   readonly node?: string;
   readonly content: Volume['content'];
   readonly bytes: number;
+  /** Of an image to import: how big its file is, where its disk has `bytes`. */
+  readonly fileBytes?: number;
   readonly notes?: string;
 }
 
 /** Puts a volume onto its storage; its name says whose it is. */
-export function addVolume(cluster: Cluster, { volid, node = 'n1', content, bytes, notes }: VolumeSketch): Volume {
+export function addVolume(cluster: Cluster, sketch: VolumeSketch): Volume {
+  const { volid, node = 'n1', content, bytes, fileBytes, notes } = sketch;
   const { storage, name } = splitVolid(volid) ?? { storage: '', name: '' };
   const definition = cluster.storages.get(storage);
   if (definition === undefined) throw new Error(`storage '${storage}' does not exist`);
@@ -73,6 +77,7 @@ export function addVolume(cluster: Cluster, { volid, node = 'n1', content, bytes
     content,
     format: formatOf(name, content),
     bytes,
+    ...(fileBytes === undefined ? {} : { fileBytes }),
     ctime: Math.floor(cluster.now() / 1000),
     ...(notes === undefined ? {} : { notes }),
   });
@@ -85,6 +90,11 @@ function formatOf(name: string, content: Volume['content']): string {
   return (
     /\.(raw|qcow2|vmdk|subvol|tar\.zst|tar\.gz|tar\.xz|vma\.zst|tzst)$/.exec(name)?.[1]?.replace('tar.', 't') ?? 'raw'
   );
+}
+
+/** Offers a file to whoever fetches it: under a URL, as an appliance template, or as an image of a registry. */
+export function publish(cluster: Cluster, name: string, file: RemoteFile): void {
+  cluster.outside.set(name, file);
 }
 
 export interface BackupSketch {

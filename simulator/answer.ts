@@ -5,13 +5,16 @@ import type { Socket } from 'node:net';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { gzipSync } from 'node:zlib';
-import { type Download, PveError, type Reply } from './method.ts';
+import type { Download, Reply } from './method.ts';
+import { PveError } from './pve-error.ts';
 
 /** A whole answer; the reason phrase is what PVE's clients read. */
 export interface Answer {
   readonly status: number;
   readonly reason: string;
   readonly contentType?: string;
+  /** The name under which a browser keeps it. */
+  readonly filename?: string;
   readonly body: Buffer;
 }
 
@@ -47,8 +50,8 @@ export function bareAnswer(status: number, reason: string): Answer {
 }
 
 /** A file instead of a JSON text. */
-export function downloadAnswer({ text }: Download): Answer {
-  return { status: 200, reason: 'OK', contentType: 'text/plain', body: Buffer.from(text) };
+export function downloadAnswer({ text, filename }: Download): Answer {
+  return { status: 200, reason: 'OK', contentType: 'text/plain', filename, body: Buffer.from(text) };
 }
 
 /** Anything that a method threw, as PVE would report it. */
@@ -98,6 +101,7 @@ export function send(response: ServerResponse, answer: Answer, { acceptsGzip, ke
   response.writeHead(answer.status, phrase(answer.reason), {
     ...headers(keepAlive && answer.status < 400),
     ...(answer.contentType && { 'Content-Type': answer.contentType }),
+    ...(answer.filename && { 'Content-Disposition': `attachment; filename="${answer.filename}"` }),
     ...(compresses && { 'Content-Encoding': 'gzip' }),
     'Content-Length': body.length,
   });

@@ -1,6 +1,6 @@
 /** The simulated API daemon: from a request on the wire to a method of the cluster and back. */
 
-import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { setTimeout as pause } from 'node:timers/promises';
 import { splitTokenId } from './access.ts';
@@ -16,15 +16,18 @@ import {
   send,
   sendLong,
 } from './answer.ts';
-import { authenticate, HttpRefusal, type Identity } from './authentication.ts';
+import { authenticate, type Identity } from './authentication.ts';
 import type { Cluster } from './cluster.ts';
 import type { Fault, Faults } from './faults.ts';
-import { authUser, Download, type MethodRow, PveError, Reply, type Verb } from './method.ts';
+import { authUser, Download, type MethodRow, Reply, Tunnel, type Verb } from './method.ts';
 import { demandPermission, type RawParameters } from './permission.ts';
-import { mediaType, readApiPath, readParameters, readTarget, type Target } from './reading.ts';
+import { HttpRefusal, PveError } from './pve-error.ts';
+import { mediaType, readApiPath, readTarget, type Target } from './reading.ts';
+import { knownMethod, type Payload, readPayload } from './receiving.ts';
 import type { LoggedRequest, RequestLog } from './request-log.ts';
 import { createRouter, type Route } from './router.ts';
 import { verifyParameters } from './schema.ts';
+import { acceptance } from './web-socket.ts';
 
 export interface AppOptions {
   readonly cluster: Cluster;
@@ -39,23 +42,25 @@ export interface AppOptions {
 export type App = (request: IncomingMessage, response: ServerResponse, isAlive: () => boolean) => Promise<void>;
 
 /** What becomes of a request: an answer, or one of the ways to fail a client. */
-type Ending = Answer | { readonly instead: 'reset' | 'nothing' } | { readonly bytes: number };
+type Ending = Answer | Upgraded | { readonly instead: 'reset' | 'nothing' } | { readonly bytes: number };
+
+/** The connection becomes a WebSocket. */
+interface Upgraded {
+  readonly acceptance: string;
+  readonly serve: Tunnel['serve'];
+}
 
 /** A request that is well-formed and comes from somebody known, or from anybody where no login is asked for. */
-interface Received {
+interface Received extends Payload {
   readonly method: Verb;
   readonly format: string;
   /** What follows the format in the path. */
   readonly path: string;
   readonly identity: Identity;
-  readonly parameters: RawParameters;
+  readonly headers: IncomingHttpHeaders;
   readonly isAlive: () => boolean;
 }
 
-const verbs: ReadonlySet<string> = new Set(['GET', 'POST', 'PUT', 'DELETE'] satisfies Verb[]);
-const mostHeaders = 64;
-const mostHeaderBytes = 8 * 1024;
-const mostBodyBytes = 512 * 1024;
 const mostRequests = 100;
 
 export function createApp({ cluster, rows, faults, requests, unauthorizedDelay }: AppOptions): App {
@@ -65,9 +70,11 @@ export function createApp({ cluster, rows, faults, requests, unauthorizedDelay }
   return async (request, response, isAlive) => {
     const count = (served.get(request.socket) ?? 0) + 1;
     served.set(request.socket, count);
+    const keepsOn = !/\b(close|upgrade)\b/i.test(request.headers.connection ?? '');
+    const isForm = mediaType(request.headers['content-type']) === 'multipart/form-data';
     const sending: Sending = {
       acceptsGzip: /\bgzip\b/.test(String(request.headers['accept-encoding'] ?? '')),
-      keepAlive: count < mostRequests && !/\bclose\b/i.test(request.headers.connection ?? ''),
+      keepAlive: count < mostRequests && keepsOn && !isForm,
     };
     const target = readTarget(request.url ?? '');
     const path = target === undefined ? '' : (readApiPath(target.path)?.rest ?? target.path);
@@ -76,7 +83,7 @@ export function createApp({ cluster, rows, faults, requests, unauthorizedDelay }
     if ('status' in ending && ending.status === 401) await pause(unauthorizedDelay);
     if (response.destroyed) return;
     await finish(response, ending, sending);
-    requests.update(logged, { status: 'status' in ending ? ending.status : 'bytes' in ending ? 200 : 0 });
+    requests.update(logged, { status: statusOf(ending) });
   };
 
   async function endingOf(
@@ -92,14 +99,13 @@ export function createApp({ cluster, rows, faults, requests, unauthorizedDelay }
       if (api === undefined) return pageOutsideApi(method, target.path);
       const identity = authenticate(cluster.access, method, api.rest, request.headers);
       requests.update(logged, identityForLog(identity));
-      const body = await readBody(request, method, identity);
+      const payload = await readPayload(request, method, identity, target);
       if (!isFormat(api.format)) throw new HttpRefusal(501, 'no such uri');
       // What runs as root is forwarded between the daemons, and that needs a path in the request line.
       if (target.isAbsolute && method !== 'GET') throw new HttpRefusal(400, 'Bad Request');
-      const contentType = request.headers['content-type'];
-      const parameters = readParameters({ method, contentType, body, query: target.query });
-      requests.update(logged, { params: Object.fromEntries(parameters) });
-      return await act({ method, format: api.format, path: api.rest, identity, parameters, isAlive });
+      requests.update(logged, { params: Object.fromEntries(payload.parameters) });
+      const { headers } = request;
+      return await act({ ...payload, method, format: api.format, path: api.rest, identity, headers, isAlive });
     } catch (error) {
       request.resume();
       return bareAnswer(error instanceof HttpRefusal ? error.status : 500, errorOf(error).message);
@@ -133,7 +139,11 @@ export function createApp({ cluster, rows, faults, requests, unauthorizedDelay }
     }
   }
 
-  async function run({ row, parameters }: Route, received: Received, fault: Fault | undefined): Promise<Answer> {
+  async function run(
+    { row, parameters }: Route,
+    received: Received,
+    fault: Fault | undefined,
+  ): Promise<Answer | Upgraded> {
     try {
       const { identity } = received;
       const all = withPath(received.parameters, parameters);
@@ -142,9 +152,12 @@ export function createApp({ cluster, rows, faults, requests, unauthorizedDelay }
       const node = nodeOf(row, parameters.get('node'), fault);
       const param = { ...verifyParameters(row, all), ...(parameters.has('node') && { node }) };
       const caller = identity.caller ?? { user: '' };
-      const execute = () => row.run({ cluster, caller, param, node, ...(fault && { fault }) });
+      const { upload } = received;
+      const execute = () =>
+        row.run({ cluster, caller, param, node, ...(upload && { upload }), ...(fault && { fault }) });
       const result = await cluster.tasks.failing(fault?.kind === 'taskFails' ? fault : undefined, execute);
       if (result instanceof Download) return downloadAnswer(result);
+      if (result instanceof Tunnel) return tunnelEnding(result, received);
       return answerOf(received.format, { reply: result instanceof Reply ? result : new Reply(result, {}) });
     } catch (error) {
       if (error instanceof HttpRefusal) return bareAnswer(error.status, error.message);
@@ -163,29 +176,6 @@ export function createApp({ cluster, rows, faults, requests, unauthorizedDelay }
     if (!node.online || fault?.kind === 'nodeGone') throw new HttpRefusal(595, 'No route to host');
     return name;
   }
-}
-
-function knownMethod(request: IncomingMessage): Verb {
-  const { method = '', headers, rawHeaders } = request;
-  if (!verbs.has(method)) throw new HttpRefusal(501, `method '${method}' not available`);
-  const bytes = rawHeaders.reduce((sum, part) => sum + part.length + 2, 0);
-  if (rawHeaders.length / 2 >= mostHeaders) throw new HttpRefusal(400, 'too many http header lines');
-  if (bytes >= mostHeaderBytes) throw new HttpRefusal(400, 'http header too large');
-  if (headers['transfer-encoding'] !== undefined) throw new HttpRefusal(501, 'transfer encoding not supported');
-  return method as Verb;
-}
-
-async function readBody(request: IncomingMessage, method: Verb, { isUpload }: Identity): Promise<Buffer> {
-  const length = Number(request.headers['content-length'] ?? 0);
-  if (length === 0) return Buffer.alloc(0);
-  if (method !== 'POST' && method !== 'PUT') throw new HttpRefusal(501, `Unexpected content for method '${method}'`);
-  if (isUpload) throw new HttpRefusal(501, 'upload not implemented');
-  if (length > mostBodyBytes) throw new HttpRefusal(501, 'for data too large');
-  const type = mediaType(request.headers['content-type']);
-  if (type !== undefined && type !== 'application/json' && type !== 'application/x-www-form-urlencoded') {
-    throw new HttpRefusal(506, `upload 'Content-Type '${type}' not implemented`);
-  }
-  return Buffer.concat(await request.toArray());
 }
 
 /** The web interface and its files. */
@@ -215,7 +205,24 @@ function identityForLog({ caller }: Identity): Pick<LoggedRequest, 'caller' | 'v
   return { caller: id, viaToken: splitTokenId(id).token !== undefined };
 }
 
-function afterActing(fault: Fault | undefined, format: string, answer: Answer): Ending {
+/** Only a request for a WebSocket gets one; any other gets the data. */
+function tunnelEnding({ data, serve }: Tunnel, { headers, format }: Received): Answer | Upgraded {
+  if (headers.upgrade === undefined) return answerOf(format, { reply: new Reply(data, {}) });
+  try {
+    return { acceptance: acceptance(headers), serve };
+  } catch (error) {
+    throw new HttpRefusal(501, errorOf(error).message);
+  }
+}
+
+function statusOf(ending: Ending): number {
+  if ('status' in ending) return ending.status;
+  if ('serve' in ending) return 101;
+  return 'bytes' in ending ? 200 : 0;
+}
+
+function afterActing(fault: Fault | undefined, format: string, answer: Answer | Upgraded): Ending {
+  if ('serve' in answer) return fault?.kind === 'resetAfter' ? { instead: 'reset' } : answer;
   switch (fault?.kind) {
     case 'refuseAfter':
       return answer.status >= 400
@@ -234,8 +241,18 @@ function afterActing(fault: Fault | undefined, format: string, answer: Answer): 
   }
 }
 
+/** Takes the connection out of HTTP's hands. */
+function hand(response: ServerResponse, { acceptance: head, serve }: Upgraded): void {
+  const { socket } = response;
+  if (socket === null) return;
+  response.detachSocket(socket);
+  socket.write(head);
+  serve(socket);
+}
+
 async function finish(response: ServerResponse, ending: Ending, sending: Sending): Promise<void> {
   if ('status' in ending) send(response, ending, sending);
   else if ('bytes' in ending) await sendLong(response, ending.bytes);
+  else if ('serve' in ending) hand(response, ending);
   else if (ending.instead === 'reset' && response.socket) reset(response.socket);
 }

@@ -2,8 +2,8 @@
 
 import type { Cluster, Guest, StorageDefinition, Volume } from './cluster.ts';
 import { isCdrom, isDriveKey, parseDrive } from './drives.ts';
-import { PveError } from './method.ts';
 import { parseMount } from './mounts.ts';
+import { PveError } from './pve-error.ts';
 import { parseSize } from './sizes.ts';
 import { splitVolid } from './volumes.ts';
 

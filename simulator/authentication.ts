@@ -3,18 +3,8 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import type { Access } from './access.ts';
 import type { Caller } from './method.ts';
+import { HttpRefusal } from './pve-error.ts';
 import { percentDecode } from './reading.ts';
-
-/** A refusal before any method is known: a status line and no body. */
-export class HttpRefusal extends Error {
-  override readonly name = 'HttpRefusal';
-  readonly status: number;
-
-  constructor(status: number, reason: string) {
-    super(reason);
-    this.status = status;
-  }
-}
 
 export interface Identity {
   /** Absent where no login is asked for. */
@@ -28,7 +18,12 @@ export interface Identity {
 // Only at the start or after white space, so `x;PVEAuthCookie=` is not seen; a blank may stand for the first `=`.
 const shownTicket = /(?:^|\s)PVEAuthCookie[= ]([^;]*)/;
 const shownToken = /(?:^|\s)PVEAPIToken[= ]([^;]*)/;
-const withoutLogin = new Set(['GET /access/domains', 'GET /access/ticket', 'POST /access/ticket']);
+const withoutLogin = new Set([
+  'GET /access/domains',
+  'GET /access/ticket',
+  'POST /access/ticket',
+  'POST /access/vncticket',
+]);
 
 /** Throws the 401 that PVE sends; the path is decoded but not otherwise tidied, as PVE compares it here. */
 export function authenticate(access: Access, method: string, path: string, headers: IncomingHttpHeaders): Identity {

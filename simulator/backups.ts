@@ -4,7 +4,7 @@ import { addArchive, archiveOf } from './archives.ts';
 import type { Guest, StorageDefinition } from './cluster.ts';
 import { assertUnlocked, kindOf } from './guests.ts';
 import { refusalOf } from './locked-task.ts';
-import { type Context, PveError, parameterError } from './method.ts';
+import type { Context } from './method.ts';
 import { splitList } from './named-formats.ts';
 import { textOf } from './parameters.ts';
 import { demand, isRoot, may } from './permit.ts';
@@ -18,6 +18,7 @@ import {
   protectionFault,
   pruneRows,
 } from './pruning.ts';
+import { PveError, parameterError } from './pve-error.ts';
 import { storageOn } from './volumes.ts';
 
 const forRootAlone = ['tmpdir', 'dumpdir', 'script', 'job-id'];

@@ -7,14 +7,15 @@ import { qemuNet } from './formats.ts';
 import { assertUnlocked, guestAt, isTemplate, removeGuest } from './guests.ts';
 import { type HeldVolume, heldVolumes, withVolume } from './held-volumes.ts';
 import { reserveGuest } from './lifecycle.ts';
-import { type Context, PveError } from './method.ts';
+import type { Context } from './method.ts';
 import { canonicalLxcNet, isMountKey, parseMount } from './mounts.ts';
 import { textOf } from './parameters.ts';
 import { demand, demandPool } from './permit.ts';
 import { parseProperties, printProperties } from './property-string.ts';
+import { PveError } from './pve-error.ts';
 import { demandDevices } from './qemu-config.ts';
 import { snapshotOf } from './snapshots.ts';
-import { allocate, canBeBase, isBase, splitVolid, storageOn } from './volumes.ts';
+import { allocate, canBeLinked, isBase, splitVolid, storageOn } from './volumes.ts';
 
 interface Plan {
   /** The configuration to copy: the current one, or that of a snapshot. */
@@ -41,7 +42,8 @@ function plan(context: Context, guest: Guest): Plan {
   demandReach(context, source, volumes);
   if (guest.type === 'qemu') demandDevices(context, source);
   else demandContainer(guest, source, full && param.snapname === undefined);
-  const unfit = full ? undefined : volumes.find(({ volume }) => !isBase(volume) || !canBeBase(cluster, volume));
+  const isSnapshot = param.snapname !== undefined;
+  const unfit = full ? undefined : volumes.find(({ volume }) => !canBeLinked(cluster, volume, isSnapshot));
   if (unfit !== undefined) throw noLinkedClone(guest, unfit);
   return { source, volumes, full };
 }
@@ -180,7 +182,8 @@ function copyOf({ cluster, node, param }: Context, { vmid }: Guest, volume: Volu
   return allocate(cluster, {
     ...{ node, vmid, bytes: volume.bytes, content: volume.content === 'rootdir' ? 'rootdir' : 'images' },
     storage: full ? (textOf(param.storage) ?? volume.storage) : volume.storage,
-    ...(full ? { format } : { format: volume.format, base: volume }),
+    format: full ? format : volume.format,
+    ...(!full && isBase(volume) ? { base: volume } : {}),
   });
 }
 

@@ -2,6 +2,8 @@
 
 import type { Access } from './access.ts';
 import type { Archive } from './archives.ts';
+import { Consoles } from './consoles.ts';
+import type { RemoteFile } from './files.ts';
 import type { PciMapping } from './pci.ts';
 import type { Tasks } from './tasks.ts';
 import { Volumes } from './volumes.ts';
@@ -30,6 +32,8 @@ export interface StorageDefinition {
   readonly type: string;
   readonly content: readonly string[];
   readonly shared: boolean;
+  /** Of an `lvm` storage: a snapshot is another volume of the full size, below the one that goes on being written. */
+  readonly volumeChain?: boolean;
   /** Only on these nodes; absent: on all. */
   readonly nodes?: readonly string[];
   /** Bytes. */
@@ -54,6 +58,8 @@ export interface Volume {
   notes?: string;
   protected?: boolean;
   parent?: string;
+  /** A snapshot in a chain of volumes: it takes its space, and no list shows it. */
+  readonly hidden?: true;
   /** What a backup holds. */
   readonly archive?: Archive;
 }
@@ -101,6 +107,11 @@ export class Cluster {
   readonly storages = new Map<string, StorageDefinition>();
   readonly guests = new Map<number, Guest>();
   readonly volumes = new Volumes();
+  readonly consoles = new Consoles();
+  /** Jobs by id: `100-0` is the first of guest 100. */
+  readonly replication = new Map<string, Readonly<Record<string, unknown>>>();
+  /** What can be fetched from outside: by URL, by template, by reference of an image. */
+  readonly outside = new Map<string, RemoteFile>();
   readonly pools = new Map<string, Pool>();
   /** Host devices under a name of the cluster. */
   readonly pciMappings = new Map<string, PciMapping>();

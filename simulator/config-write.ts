@@ -2,10 +2,10 @@
 
 import type { Guest, PendingValue } from './cluster.ts';
 import { checkedFormats } from './formats.ts';
-import { PveError, parameterError } from './method.ts';
 import { splitList } from './named-formats.ts';
 import { familyOf, type OptionTable, optionOf } from './options.ts';
 import { PropertyError, parseProperties } from './property-string.ts';
+import { PveError, parameterError } from './pve-error.ts';
 
 /** One configuration write, verified: keys to set in PVE's canonical text, keys to take away, keys to take back. */
 export interface ConfigWrite {

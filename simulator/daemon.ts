@@ -1,8 +1,8 @@
 /** The listening side of the simulated cluster: it can be stopped, paused and started again while the cluster lives on. */
 
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { createServer, type IncomingMessage, type Server, ServerResponse } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
-import type { AddressInfo } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
 import type { App } from './app.ts';
 import type { Certificate } from './certificate.ts';
 
@@ -24,6 +24,8 @@ export class Daemon {
   #port: number;
   #server: Server | undefined;
   #paused: PromiseWithResolvers<void> | undefined;
+  /** Connections that the server has let go of. */
+  readonly #upgraded = new Set<Socket>();
 
   constructor(address: Address, app: App) {
     this.#address = address;
@@ -55,6 +57,7 @@ export class Daemon {
     if (!server) return;
     const closed = new Promise((resolve) => server.close(resolve));
     server.closeAllConnections();
+    for (const socket of this.#upgraded) socket.destroy();
     await closed;
   }
 
@@ -74,12 +77,25 @@ export class Daemon {
     if (isAlive()) await this.#app(request, response, isAlive);
   }
 
+  /** A request that wants another protocol is answered like any other, on a connection that ends with it. */
+  #serveUpgrade(server: Server, request: IncomingMessage, socket: Socket, head: Buffer): void {
+    this.#upgraded.add(socket);
+    socket.once('close', () => this.#upgraded.delete(socket)).on('error', () => socket.destroy());
+    if (head.length > 0) socket.unshift(head);
+    const response = new ServerResponse(request);
+    response.assignSocket(socket);
+    response.once('finish', () => socket.end());
+    void this.#serve(server, request, response);
+  }
+
   #newServer(): Server {
     const { certificate } = this.#address;
     const options = { keepAliveTimeout, maxHeaderSize };
     const server: Server = certificate
       ? createTlsServer({ ...options, key: certificate.key, cert: certificate.certificate })
       : createServer(options);
-    return server.on('request', (request, response) => void this.#serve(server, request, response));
+    return server
+      .on('request', (request, response) => void this.#serve(server, request, response))
+      .on('upgrade', (request, socket, head) => this.#serveUpgrade(server, request, socket as Socket, head));
   }
 }

@@ -3,10 +3,10 @@
 import { randomInt } from 'node:crypto';
 import type { Cluster, Volume } from './cluster.ts';
 import { driveFormats, qemuNet } from './formats.ts';
-import { PveError, parameterError } from './method.ts';
 import { familyOf } from './options.ts';
 import { type Asker, demand, demandVolume } from './permit.ts';
 import { type Properties, PropertyError, parseProperties, printProperties } from './property-string.ts';
+import { PveError, parameterError } from './pve-error.ts';
 import { formatSize, GiB, MiB, roundUp } from './sizes.ts';
 import { allocate, splitVolid, storageOn } from './volumes.ts';
 

@@ -2,10 +2,12 @@
 
 import { createHash } from 'node:crypto';
 import type { Cluster, Guest, PendingValue } from './cluster.ts';
-import { type Context, PveError } from './method.ts';
+import type { Context } from './method.ts';
 import { lxcOptions, type OptionTable, qemuOptions, shownValue } from './options.ts';
 import { takeDevices } from './pci.ts';
 import { may } from './permit.ts';
+import { PveError } from './pve-error.ts';
+import { discard } from './volume-chain.ts';
 import { ownerOf, splitVolid } from './volumes.ts';
 
 /** The guest of the call, of that type and on the node that runs the call; refused in PVE's words otherwise. */
@@ -195,7 +197,7 @@ export function saved(guest: Guest): void {
 /** Frees a volume on its storage; one that is already gone is no error. */
 export function freeVolume(cluster: Cluster, guest: Guest, volid: string): void {
   const volume = cluster.volumes.get(guest.node, volid);
-  if (volume !== undefined) cluster.volumes.remove(volume);
+  if (volume !== undefined) discard(cluster, volume);
 }
 
 /** The rows of `GET snapshot`: each snapshot, and `current` for the state that runs. */

@@ -2,8 +2,8 @@
 
 import type { Cluster, Guest, Volume } from './cluster.ts';
 import { isCdrom, isDriveKey, parseDrive, printDrive } from './drives.ts';
-import { PveError } from './method.ts';
 import { isMountKey, parseMount, printMount } from './mounts.ts';
+import { PveError } from './pve-error.ts';
 import { formatSize } from './sizes.ts';
 import { splitVolid } from './volumes.ts';
 

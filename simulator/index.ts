@@ -56,6 +56,11 @@ export class Simulator {
     this.#log = parts.log;
   }
 
+  /** How many console connections are open. */
+  get consoles(): number {
+    return this.cluster.consoles.open;
+  }
+
   /** The first request that is wanted, already here or still to come; it may not be answered yet (status 0). */
   waitForRequest(isWanted: (request: LoggedRequest) => boolean): Promise<LoggedRequest> {
     return this.#log.waitFor(isWanted);

@@ -2,8 +2,9 @@
 
 import type { Guest } from './cluster.ts';
 import { assertUnlocked, freeVolume, kindOf, newGuest, owns, pendingConfig, removeGuest, volumesIn } from './guests.ts';
-import { type Context, PveError } from './method.ts';
+import type { Context } from './method.ts';
 import { demandSkiplock } from './permit.ts';
+import { PveError } from './pve-error.ts';
 
 /** Takes a vmid for a new guest with a locked configuration, before anything is allocated; refused when it is taken. */
 export function reserveGuest(

@@ -2,7 +2,8 @@
 
 import type { Guest } from './cluster.ts';
 import { assertUnlocked } from './guests.ts';
-import { type Context, PveError } from './method.ts';
+import type { Context } from './method.ts';
+import { PveError } from './pve-error.ts';
 
 export interface LockedTask {
   readonly type: string;

@@ -15,11 +15,11 @@ import {
   saved,
   volumeIn,
 } from './guests.ts';
-import { PveError } from './method.ts';
 import { canonicalLxcNet, demandMount, isMountKey, makeVolume, measured, parseMount } from './mounts.ts';
 import { lxcOptions, optionOf } from './options.ts';
 import { type Asker, demand, demandOnGuest, isRoot } from './permit.ts';
 import { parseProperties } from './property-string.ts';
+import { PveError } from './pve-error.ts';
 
 /** The options of a create or a write: nets are reprinted, mount points keep their text until they take effect. */
 export function canonicalLxcOptions(given: ReadonlyMap<string, string>): Map<string, string> {

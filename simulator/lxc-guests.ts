@@ -21,13 +21,14 @@ import {
 import { assertNoClones, assertRunning, freeAll, power, reserveGuest, undoing } from './lifecycle.ts';
 import { applyAllLxcPending, canonicalLxcOptions, demandLxcOptions, demandMounts } from './lxc-config.ts';
 import { restoreContainer } from './lxc-restore.ts';
-import { type Context, PveError } from './method.ts';
+import type { Context } from './method.ts';
 import { isMountKey, makeVolume, parseMount, placed, printMount } from './mounts.ts';
 import { copyOrGive } from './moving.ts';
 import { lxcOptions } from './options.ts';
 import { textOf } from './parameters.ts';
 import { demand, demandAllocate, demandVolume } from './permit.ts';
 import type { Properties } from './property-string.ts';
+import { PveError } from './pve-error.ts';
 import { formatSize, resizedBytes } from './sizes.ts';
 import { allocate, grow, handOver } from './volumes.ts';
 

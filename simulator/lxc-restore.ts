@@ -7,11 +7,12 @@ import { givenOptions } from './config-write.ts';
 import { assertUnlocked, assertUnprotected, freeVolume, owns, removeGuest, setRunning, volumesIn } from './guests.ts';
 import { overwritten, reserveGuest } from './lifecycle.ts';
 import { canonicalLxcOptions, demandLxcOptions, demandMounts } from './lxc-config.ts';
-import { type Context, PveError } from './method.ts';
+import type { Context } from './method.ts';
 import { demandRootdir, isMountKey, makeVolume, parseMount, placed, printMount } from './mounts.ts';
 import { lxcOptions } from './options.ts';
 import { textOf } from './parameters.ts';
 import { demand, demandAllocate, demandVolume, isRoot } from './permit.ts';
+import { PveError } from './pve-error.ts';
 import { GiB, parseSize } from './sizes.ts';
 import { makeBases } from './templates.ts';
 

@@ -1,7 +1,9 @@
 /** How one PVE API method is written down in the simulator: one row a method, found by the router by method and path. */
 
+import type { Duplex } from 'node:stream';
 import type { Cluster } from './cluster.ts';
 import type { Fault } from './faults.ts';
+import type { UploadedFile } from './upload.ts';
 
 export type Verb = 'GET' | 'POST' | 'PUT' | 'DELETE';
 
@@ -14,6 +16,8 @@ export interface Schema {
   readonly minLength?: number;
   readonly maxLength?: number;
   readonly enum?: readonly string[];
+  /** What each element of an array may be. */
+  readonly items?: Schema;
   /** Source of an anchored regular expression. */
   readonly pattern?: string;
   /** A named format checked by its own function: 'pve-vmid', 'pve-node', 'pve-storage-id', 'pve-configid-list', ... A name ending in `-list` takes lists. */
@@ -51,6 +55,8 @@ export interface Context {
   readonly param: Readonly<Record<string, unknown>>;
   /** The node that runs the call. */
   readonly node: string;
+  /** The file that came with the call. */
+  readonly upload?: UploadedFile;
   /** What a test wants to go wrong with this call. */
   readonly fault?: Fault;
 }
@@ -68,24 +74,6 @@ export interface MethodRow {
   run(context: Context): unknown;
 }
 
-/** A refusal as PVE words it: `reason` becomes the reason phrase. */
-export class PveError extends Error {
-  override readonly name = 'PveError';
-  readonly status: number;
-  readonly errors: Readonly<Record<string, string>> | undefined;
-
-  constructor(status: number, reason: string, errors?: Readonly<Record<string, string>>) {
-    super(reason);
-    this.status = status;
-    this.errors = errors;
-  }
-}
-
-/** `400 Parameter verification failed.` with the faults by parameter. */
-export function parameterError(errors: Readonly<Record<string, string>>): PveError {
-  return new PveError(400, 'Parameter verification failed.', errors);
-}
-
 export class Reply {
   readonly data: unknown;
   readonly extra: Readonly<Record<string, unknown>>;
@@ -96,11 +84,24 @@ export class Reply {
   }
 }
 
+/** A result that becomes one end of a WebSocket where the client asks for one, and goes out as `data` where not. */
+export class Tunnel {
+  readonly data: unknown;
+  readonly serve: (socket: Duplex) => void;
+
+  constructor(data: unknown, serve: (socket: Duplex) => void) {
+    this.data = data;
+    this.serve = serve;
+  }
+}
+
 /** A result that goes out as plain text, in every format. */
 export class Download {
   readonly text: string;
+  readonly filename: string;
 
-  constructor(text: string) {
+  constructor(text: string, filename: string) {
     this.text = text;
+    this.filename = filename;
   }
 }

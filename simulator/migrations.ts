@@ -1,13 +1,14 @@
 /** Moving guests to other nodes, and their local volumes with them. */
 
-import type { Guest, Volume } from './cluster.ts';
+import type { Cluster, Guest, Volume } from './cluster.ts';
 import { assertUnlocked, isVolumeKey, pendingConfig, volumeIn, volumesIn } from './guests.ts';
 import { startLocked } from './locked-task.ts';
-import { type Context, PveError, parameterError } from './method.ts';
+import type { Context } from './method.ts';
 import { splitList } from './named-formats.ts';
 import { alternativesOn } from './pci.ts';
-import { demand, demandOnGuest, isRoot } from './permit.ts';
-import { allocate, storageOn } from './volumes.ts';
+import { demand, demandOnGuest, demandRootFor } from './permit.ts';
+import { PveError, parameterError } from './pve-error.ts';
+import { allocate, isOnNode, storageOn } from './volumes.ts';
 
 /** Where a local volume goes: to the storage that is said for its own, else to the one for all, else to one of the same name. */
 type StorageMap = (storage: string) => string;
@@ -15,10 +16,7 @@ type StorageMap = (storage: string) => string;
 /** Starts the move of a VM and answers the task; one that runs needs `online`, and `with-local-disks` for its local disks. */
 export function migrateVm(context: Context, guest: Guest): string {
   const { param } = context;
-  for (const name of ['force', 'migration_type', 'migration_network']) {
-    if (param[name] !== undefined && !isRoot(context))
-      throw parameterError({ [name]: 'Only root may use this option.' });
-  }
+  demandRootFor(context, ['force', 'migration_type', 'migration_network']);
   const map = storageMap(context, guest, 'targetstorage');
   assertUnlocked(guest);
   if (guest.status === 'running' && !param.online) throw new PveError(500, "can't migrate running VM without --online");
@@ -62,6 +60,39 @@ export function migrateContainer(context: Context, guest: Guest): string {
       throw new PveError(500, 'lxc live migration is currently not implemented');
     }
   });
+}
+
+/** What stands in the way of a move, as PVE tells it beforehand: for a VM with its local disks and devices. */
+export function migrationConditions({ cluster, node }: Context, guest: Guest): Record<string, unknown> {
+  const running = guest.status === 'running' ? 1 : 0;
+  const volumes = volumesIn(guest.config).flatMap((volid) => cluster.volumes.get(node, volid) ?? []);
+  const needed = [...new Set(volumes.map(({ storage }) => storage))];
+  const others = [...cluster.nodes.keys()].filter((name) => name !== node);
+  const lacking = new Map(others.map((name) => [name, needed.filter((storage) => !isThere(cluster, storage, name))]));
+  const allowed = others.filter((name) => lacking.get(name)?.length === 0);
+  const refused = others.filter((name) => !allowed.includes(name));
+  const missing = Object.fromEntries(refused.map((name) => [name, { unavailable_storages: lacking.get(name) }]));
+  if (guest.type === 'lxc') return { running, 'allowed-nodes': allowed, 'not-allowed-nodes': missing };
+  const devices = [...guest.config].filter(([key]) => /^(hostpci|usb)\d+$/.test(key));
+  const [mapped, raw] = [true, false].map((wanted) =>
+    devices.filter(([, value]) => /\bmapping=/.test(value) === wanted),
+  );
+  return {
+    running,
+    ...(running ? {} : { allowed_nodes: allowed, not_allowed_nodes: missing }),
+    local_disks: volumes
+      .filter((volume) => volume.node !== '')
+      .map(({ volid, bytes }) => ({ volid, size: bytes, cdrom: 0, is_unused: 0 })),
+    local_resources: raw?.map(([key]) => key),
+    'mapped-resources': mapped?.map(([key]) => key),
+    'mapped-resource-info': Object.fromEntries(mapped?.map(([key, value]) => [key, { name: value }]) ?? []),
+    'has-dbus-vmstate': 1,
+  };
+}
+
+function isThere({ storages }: Cluster, storage: string, node: string): boolean {
+  const definition = storages.get(storage);
+  return definition !== undefined && isOnNode(definition, node);
 }
 
 function storageMap(context: Context, { vmid }: Guest, name: string): StorageMap {

@@ -4,10 +4,10 @@ import { permissionError } from './access.ts';
 import type { Cluster } from './cluster.ts';
 import { newMac } from './drives.ts';
 import { lxcNet, mountFormats } from './formats.ts';
-import { PveError, parameterError } from './method.ts';
 import { familyOf } from './options.ts';
 import { type Asker, demand, demandVolume, isRoot } from './permit.ts';
 import { type Properties, PropertyError, parseProperties, printProperties } from './property-string.ts';
+import { PveError, parameterError } from './pve-error.ts';
 import { formatSize, GiB, MiB } from './sizes.ts';
 import { allocate } from './volumes.ts';
 

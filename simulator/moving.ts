@@ -1,6 +1,7 @@
 /** Where a volume is to go. */
 
-import { type Context, parameterError } from './method.ts';
+import type { Context } from './method.ts';
+import { parameterError } from './pve-error.ts';
 
 /** Copies to another storage or gives to another guest: the parameters have to name exactly one of the two. */
 export function copyOrGive({ param }: Context, copy: (storage: string) => string, give: () => string): string {

@@ -2,8 +2,8 @@
 
 import type { Cluster, ClusterNode, Guest } from './cluster.ts';
 import { checkedFormats } from './formats.ts';
-import { PveError } from './method.ts';
 import { type Properties, type PropertyFormat, parseProperties } from './property-string.ts';
+import { PveError } from './pve-error.ts';
 
 export interface PciMapping {
   readonly id: string;

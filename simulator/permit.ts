@@ -2,7 +2,8 @@
 
 import { permissionError } from './access.ts';
 import type { Cluster } from './cluster.ts';
-import { authUser, type Caller, PveError, parameterError } from './method.ts';
+import { authUser, type Caller, type Context } from './method.ts';
+import { PveError, parameterError } from './pve-error.ts';
 import { ownerOf, splitVolid } from './volumes.ts';
 
 /** Who asks, and where: what a check needs of a call. */
@@ -52,6 +53,12 @@ export function demandAllocate(asker: Asker, vmid: number, pool: string | undefi
 /** Refuses a pool that does not exist. */
 export function demandPool({ cluster }: Asker, pool: string | undefined): void {
   if (pool !== undefined && !cluster.pools.has(pool)) throw permissionError(`pool '${pool}' does not exist`);
+}
+
+/** Refuses these parameters to all but root@pam. */
+export function demandRootFor(asker: Asker & Pick<Context, 'param'>, names: readonly string[]): void {
+  const given = names.find((name) => asker.param[name] !== undefined);
+  if (given !== undefined && !isRoot(asker)) throw parameterError({ [given]: 'Only root may use this option.' });
 }
 
 /** Refuses `skiplock` to all but root@pam. */

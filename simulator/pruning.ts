@@ -2,8 +2,8 @@
 
 import { backupType } from './archives.ts';
 import type { Cluster, Guest, StorageDefinition, Volume } from './cluster.ts';
-import { parameterError } from './method.ts';
 import { type Property, PropertyError, type PropertyFormat, parseProperties } from './property-string.ts';
+import { parameterError } from './pve-error.ts';
 
 export interface PruneRow {
   readonly volume: Volume;

@@ -23,11 +23,11 @@ import {
   saved,
   volumeIn,
 } from './guests.ts';
-import { PveError } from './method.ts';
 import { splitList } from './named-formats.ts';
 import { familyOf, optionOf, qemuOptions } from './options.ts';
 import { type Asker, demand, demandOnGuest, isRoot } from './permit.ts';
 import { parseProperties } from './property-string.ts';
+import { PveError } from './pve-error.ts';
 import { volidOf } from './volumes.ts';
 
 /** The options of a create or a write in canonical text: `cdrom` is `ide2`, drives and nets are reprinted. */

@@ -13,10 +13,11 @@ import {
   owns,
   saved,
 } from './guests.ts';
-import { type Context, PveError, parameterError } from './method.ts';
+import type { Context } from './method.ts';
 import { copyOrGive } from './moving.ts';
 import { demand, demandSkiplock } from './permit.ts';
 import type { Properties } from './property-string.ts';
+import { PveError, parameterError } from './pve-error.ts';
 import { formatSize, resizedBytes } from './sizes.ts';
 import { allocate, grow, handOver, splitVolid } from './volumes.ts';
 

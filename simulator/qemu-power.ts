@@ -4,12 +4,13 @@ import type { Guest } from './cluster.ts';
 import { qemuCores } from './guest-status.ts';
 import { freeVolume, isTemplate, setRunning, volumeIn } from './guests.ts';
 import { assertRunning, power } from './lifecycle.ts';
-import { type Context, PveError } from './method.ts';
+import type { Context } from './method.ts';
 import { demand, demandOnGuest } from './permit.ts';
+import { PveError } from './pve-error.ts';
 import { applyAllPending, memoryOf } from './qemu-config.ts';
 import { driveStorages } from './qemu-disks.ts';
 import { MiB } from './sizes.ts';
-import { allocate } from './volumes.ts';
+import { allocate, isFileStorage } from './volumes.ts';
 
 /** Everything pending takes effect first; a state that was saved to disk is used up. */
 function boot(context: Context, guest: Guest): void {
@@ -92,11 +93,17 @@ export function stateBytes(guest: Guest): number {
   return (2 * memoryOf(guest.config.get('memory')) + 500) * MiB;
 }
 
-/** Where saved memory goes: the configured storage, else a shared one of its disks, else any of these, else `local`. */
+/**
+ * Where saved memory goes: the configured storage, else a shared one of its disks, else another of these, else `local`;
+ * of several the last that keeps files, else the first.
+ */
 export function stateStorage({ cluster }: Context, guest: Guest): string {
-  const storages = driveStorages(guest);
-  const shared = storages.find((storage) => cluster.storages.get(storage)?.shared);
-  return guest.config.get('vmstatestorage') ?? shared ?? storages[0] ?? 'local';
+  const used = [...new Set(driveStorages(guest))].sort().flatMap((storage) => cluster.storages.get(storage) ?? []);
+  const best = [true, false].flatMap((shared) => {
+    const alike = used.filter((definition) => definition.shared === shared);
+    return alike.findLast(isFileStorage) ?? alike[0] ?? [];
+  });
+  return guest.config.get('vmstatestorage') ?? best[0]?.storage ?? 'local';
 }
 
 export function resumeVm(context: Context, guest: Guest): string {

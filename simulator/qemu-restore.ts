@@ -17,10 +17,11 @@ import {
   volumesIn,
 } from './guests.ts';
 import { overwritten, reserveGuest } from './lifecycle.ts';
-import { type Context, PveError, parameterError } from './method.ts';
+import type { Context } from './method.ts';
 import { qemuOptions } from './options.ts';
 import { textOf } from './parameters.ts';
 import { demand, demandAllocate, demandVolume } from './permit.ts';
+import { PveError, parameterError } from './pve-error.ts';
 import { canonicalOptions, demandDevices, demandOptions, demandStorages } from './qemu-config.ts';
 import { autostart } from './qemu-power.ts';
 import { formatSize, MiB } from './sizes.ts';

@@ -1,8 +1,9 @@
 /** PVE's verification of parameters: closed schemas, one fault for each parameter, texts as PVE words them. */
 
-import { type MethodRow, parameterError, type Schema } from './method.ts';
+import type { MethodRow, Schema } from './method.ts';
 import { formatFault } from './named-formats.ts';
 import type { RawParameters } from './permission.ts';
+import { parameterError } from './pve-error.ts';
 
 export type Verified = Readonly<Record<string, unknown>>;
 
@@ -89,7 +90,7 @@ function propertyOf({ single, families }: ClosedSchema, name: string): Schema | 
 }
 
 function judge(schema: Schema, raw: unknown): Judgement {
-  if (schema.type === 'array') return { value: [raw].flat() };
+  if (schema.type === 'array') return judgeArray(schema, [raw].flat());
   const isJoinable = schema.format?.endsWith('-list') && Array.isArray(raw);
   const value = isJoinable ? raw.join(',') : raw;
   if (typeof value === 'boolean' && schema.type === 'boolean') return { value: value ? 1 : 0 };
@@ -97,6 +98,13 @@ function judge(schema: Schema, raw: unknown): Judgement {
     return { fault: `type check ('${schema.type}') failed - got ${perlKind(value)}` };
   }
   return judgeText(schema, String(value));
+}
+
+/** One value alone is an array of one. */
+function judgeArray({ items }: Schema, values: readonly unknown[]): Judgement {
+  const judged = items === undefined ? [] : values.map((value) => judge(items, value));
+  const fault = judged.find((one) => 'fault' in one);
+  return fault ?? { value: values };
 }
 
 function judgeText(schema: Schema, text: string): Judgement {

@@ -1,6 +1,6 @@
 /** Clusters to start from: an empty one, and one with tenants and guests for the demo. */
 
-import { addGuest, addPciMapping, addVolume, type GuestSketch } from './administrator.ts';
+import { addGuest, addPciMapping, addVolume, type GuestSketch, publish } from './administrator.ts';
 import type { Cluster, PciDevice, StorageDefinition } from './cluster.ts';
 import { GiB, MiB } from './sizes.ts';
 
@@ -19,6 +19,7 @@ export const demoServiceSecret = '00000000-0000-4000-8000-00000000de30';
 
 const serviceUser = 'quota-proxy@pve';
 const debianIso = 'shared:iso/debian-13.iso';
+const alpineAppliance = 'alpine-3.22-default_20250617_amd64.tar.xz';
 const debianTemplate = 'shared:vztmpl/debian-13-standard_13.1-1_amd64.tar.zst';
 
 /** What the proxy's role holds: enough to act for tenants, not enough to change the hosts. */
@@ -28,7 +29,7 @@ const proxyPrivileges = [
   ...['CDROM', 'CPU', 'Cloudinit', 'Disk', 'HWType', 'Memory', 'Network', 'Options'].map((name) => `VM.Config.${name}`),
   ...['Audit', 'FileRead', 'FileSystemMgmt', 'FileWrite', 'Unrestricted'].map((name) => `VM.GuestAgent.${name}`),
   ...['Datastore.Allocate', 'Datastore.AllocateSpace', 'Datastore.AllocateTemplate', 'Datastore.Audit'],
-  ...['Pool.Audit', 'Sys.Audit', 'SDN.Use', 'User.Modify', 'Mapping.Use'],
+  ...['Pool.Allocate', 'Pool.Audit', 'Sys.AccessNetwork', 'Sys.Audit', 'SDN.Use', 'User.Modify', 'Mapping.Use'],
 ];
 
 const tenantPrivileges = ['VM.Audit', 'VM.Console', 'VM.PowerMgmt', 'Datastore.Audit', 'Pool.Audit'];
@@ -37,7 +38,7 @@ const storages: readonly StorageDefinition[] = [
   {
     storage: 'local',
     type: 'dir',
-    content: ['iso', 'vztmpl', 'backup', 'snippets', 'images', 'rootdir'],
+    content: ['iso', 'vztmpl', 'backup', 'snippets', 'import', 'images', 'rootdir'],
     shared: false,
     total: 512 * GiB,
   },
@@ -88,6 +89,11 @@ export function seedEmpty(cluster: Cluster, { serviceSecret }: SeedOptions = {})
   for (const definition of storages) cluster.storages.set(definition.storage, definition);
   addVolume(cluster, { volid: debianIso, content: 'iso', bytes: 784 * MiB });
   addVolume(cluster, { volid: debianTemplate, content: 'vztmpl', bytes: 124 * MiB });
+
+  publish(cluster, alpineAppliance, {
+    bytes: 3 * MiB,
+    appliance: { package: 'alpine-3.22-default', version: '20250617', section: 'system' },
+  });
 
   addPciMapping(cluster, 'gpu-a', ['id=10de:1eb8,node=n1,path=0000:41:00,iommugroup=40']);
 

@@ -16,8 +16,10 @@ import {
 } from './guests.ts';
 import { heldVolids, heldVolumes } from './held-volumes.ts';
 import { startLocked } from './locked-task.ts';
-import { type Context, PveError } from './method.ts';
+import type { Context } from './method.ts';
+import { PveError } from './pve-error.ts';
 import { stateBytes, stateStorage } from './qemu-power.ts';
+import { chainOf, chainSnapshot } from './volume-chain.ts';
 import { allocate, canSnapshot } from './volumes.ts';
 
 const prefixes = { qemu: 'qm', lxc: 'vz' } as const;
@@ -74,6 +76,7 @@ export function takeSnapshot(context: Context, guest: Guest): string {
         const place = { node, storage, vmid: guest.vmid, content: 'images', role: `state-${name}` } as const;
         config.set('vmstate', allocate(cluster, { ...place, bytes }).volid);
       }
+      for (const { volume } of heldVolumes(cluster, guest, guest.config)) chainSnapshot(cluster, volume, name);
       const parent = guest.config.get('parent');
       guest.snapshots.set(name, {
         ...{ name, config, snaptime: Math.floor(cluster.now() / 1000) },
@@ -134,6 +137,10 @@ export function deleteSnapshot(context: Context, guest: Guest): string {
       if (guest.config.get('parent') === name) {
         if (parent === undefined) guest.config.delete('parent');
         else guest.config.set('parent', parent);
+      }
+      for (const { volid } of heldVolids(guest.type, config)) {
+        const volume = cluster.volumes.get(guest.node, volid);
+        for (const one of volume ? chainOf(cluster, volume, name) : []) cluster.volumes.remove(one);
       }
       const state = volumeIn(config.get('vmstate') ?? '');
       if (state !== undefined) freeVolume(cluster, guest, state);

@@ -10,6 +10,8 @@ export interface TaskRequest {
   readonly type: string;
   readonly id: string;
   readonly caller: Caller;
+  /** Its own pace, whatever that of its type. */
+  readonly pace?: TaskPace;
   /**
    * What the task does. It runs when the task ends (see TaskPace); it may throw, then its message is the exit status.
    * `log` adds a line to the task's log.
@@ -63,6 +65,7 @@ export class Tasks {
   readonly #running = new Map<string, Entry>();
   #lastPid = 0x3e8;
   #failure: TaskFailure | undefined;
+  #isAtOnce = false;
 
   constructor(now: () => number = Date.now, pace: TaskPace = 'at once') {
     this.#now = now;
@@ -77,7 +80,7 @@ export class Tasks {
     const { node, type, id } = request;
     const authid = authUser(request.caller);
     const upid = `UPID:${node}:${hex(pid)}:${hex(pstart)}:${hex(starttime)}:${type}:${id}:${authid}:`;
-    const pace = this.paces.get(type) ?? this.pace;
+    const pace = this.#isAtOnce ? 'at once' : (request.pace ?? this.paces.get(type) ?? this.pace);
     const task: Entry = {
       ...{ upid, node, pid, pstart, starttime, type, id, authid, log: [], request, failure: this.#failure },
       ...(typeof pace === 'number' ? { timer: setTimeout(() => this.#end(upid), pace).unref() } : {}),
@@ -111,6 +114,17 @@ export class Tasks {
       return act();
     } finally {
       this.#failure = undefined;
+    }
+  }
+
+  /** Every task that `act` starts ends before it returns. */
+  atOnce<Result>(act: () => Result): Result {
+    const before = this.#isAtOnce;
+    this.#isAtOnce = true;
+    try {
+      return act();
+    } finally {
+      this.#isAtOnce = before;
     }
   }
 
@@ -160,7 +174,7 @@ export class Tasks {
 
 function outcome({ request, log }: Entry, failure: TaskFailure | undefined): string {
   try {
-    const result = failure && !failure.halfWay ? request.abandon?.() : request.run((line) => log.push(line));
+    const result = failure && !failure.halfWay ? request.abandon?.() : request.run((line) => void log.push(line));
     return failure?.message ?? result ?? 'OK';
   } catch (error) {
     return (error instanceof Error ? error.message : String(error)).split('\n', 1)[0] ?? '';

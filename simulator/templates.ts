@@ -3,7 +3,8 @@
 import type { Guest } from './cluster.ts';
 import { assertUnlocked, isTemplate, kindOf } from './guests.ts';
 import { heldVolumes, withVolume } from './held-volumes.ts';
-import { type Context, PveError } from './method.ts';
+import type { Context } from './method.ts';
+import { PveError } from './pve-error.ts';
 import { canBeBase, isBase, makeBase } from './volumes.ts';
 
 /** Starts the conversion and answers the task; with `disk` only that one. The answer for a container is nothing at all. */

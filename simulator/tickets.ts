@@ -4,7 +4,17 @@ import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
 
 const lifetime = 7200;
 const clockSkew = 300;
+const consoleLifetime = 40;
+const consoleSkew = 20;
 const challengePrefix = '!tfa!';
+
+/** Whose console ticket it is, and for what. */
+export interface ConsolePlace {
+  readonly authid: string;
+  /** `/vms/100` */
+  readonly path: string;
+  readonly port?: number;
+}
 
 /** Signs and verifies; times are seconds since 1970. */
 export class Tickets {
@@ -29,6 +39,19 @@ export class Tickets {
   /** Whether this is a challenge made for that user and still fresh. */
   verifyChallenge(ticket: string, user: string, at: number): boolean {
     return this.#read(ticket, at, user)?.startsWith(challengePrefix) ?? false;
+  }
+
+  /** A ticket that opens one port for one user or token, for forty seconds. */
+  issueVnc(place: ConsolePlace, at: number): string {
+    const plain = `PVEVNC:${hex(at)}`;
+    return `${plain}::${this.#hmac(`${plain}:${placeText(place)}`)}`;
+  }
+
+  /** Eight characters that were put before the ticket do not matter. */
+  verifyVnc(ticket: string, place: ConsolePlace, at: number): boolean {
+    const [, plain = '', time = '', signature = ''] = /^(?:.{8}:)?(PVEVNC:([0-9A-F]{8}))::(.*)$/.exec(ticket) ?? [];
+    const valid = equal(signature, this.#hmac(`${plain}:${placeText(place)}`));
+    return valid && isFresh(time, at, consoleLifetime, consoleSkew);
   }
 
   /** Bound to the user alone, not to a ticket. */
@@ -59,9 +82,13 @@ export class Tickets {
   }
 }
 
-function isFresh(time: string, at: number): boolean {
+function isFresh(time: string, at: number, most = lifetime, skew = clockSkew): boolean {
   const age = at - Number.parseInt(time, 16);
-  return age > -clockSkew && age < lifetime;
+  return age > -skew && age < most;
+}
+
+function placeText({ authid, path, port }: ConsolePlace): string {
+  return port === undefined ? `${authid}:${path}` : `${authid}:${path}:${port}`;
 }
 
 function withSecret(plain: string, secret: string | undefined): string {

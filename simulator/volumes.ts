@@ -1,7 +1,7 @@
 /** The volumes of the cluster's storages: how each kind of storage names and sizes them, and who owns them by name. */
 
 import type { Cluster, StorageDefinition, Volume } from './cluster.ts';
-import { PveError, parameterError } from './method.ts';
+import { PveError, parameterError } from './pve-error.ts';
 import { MiB, roundUp } from './sizes.ts';
 
 /** All volumes, found by name, by guest and by storage without looking at the others. */
@@ -68,6 +68,8 @@ interface StorageKind {
   readonly snapshots: readonly string[];
   /** A volume can be the base of others. */
   readonly bases: boolean;
+  /** So can a snapshot of a volume. */
+  readonly snapshotBases?: true;
 }
 
 const fileStorage: StorageKind = { files: true, step: 1024, snapshots: ['qcow2'], bases: true };
@@ -78,13 +80,20 @@ const kinds: Readonly<Record<string, StorageKind>> = {
   cifs: fileStorage,
   cephfs: fileStorage,
   lvm: { files: false, step: 4 * MiB, snapshots: [], bases: false },
-  lvmthin: { ...thin, step: 4 * MiB },
-  rbd: { ...thin, step: MiB },
+  lvmthin: { ...thin, step: 4 * MiB, snapshotBases: true },
+  rbd: { ...thin, step: MiB, snapshotBases: true },
   zfspool: { ...thin, step: MiB, subvolumes: true },
 };
 
-function kindOf({ type }: StorageDefinition): StorageKind {
-  return kinds[type] ?? fileStorage;
+const chain: StorageKind = { files: false, step: 4 * MiB, snapshots: ['qcow2'], bases: false };
+
+function kindOf({ type, volumeChain }: StorageDefinition): StorageKind {
+  return volumeChain ? chain : (kinds[type] ?? fileStorage);
+}
+
+/** Whether it keeps files, not only images. */
+export function isFileStorage(definition: StorageDefinition): boolean {
+  return kindOf(definition).files;
 }
 
 /** The storage, if it exists and this node has it; refused in PVE's words otherwise. */
@@ -101,7 +110,7 @@ export function isOnNode({ nodes }: StorageDefinition, node: string): boolean {
 
 /** Bytes taken on the storage, as this node sees it. */
 export function usedBytes({ volumes }: Cluster, definition: StorageDefinition, node: string): number {
-  return volumes.onStorage(definition, node).reduce((sum, { bytes }) => sum + bytes, 0);
+  return volumes.onStorage(definition, node).reduce((sum, { bytes, fileBytes }) => sum + (fileBytes ?? bytes), 0);
 }
 
 /** The storage part of a volume id and what follows it; undefined when the text is no volume id. */
@@ -165,14 +174,16 @@ export function allocate(cluster: Cluster, wanted: Allocation): Volume {
   });
 }
 
-function formatFor(kind: StorageKind, { format, role }: Allocation, subvolume: boolean): string {
+function formatFor(kind: StorageKind, { content, format, role }: Allocation, subvolume: boolean): string {
   if (subvolume) return 'subvol';
+  if (kind === chain && role === undefined && content === 'images') return format ?? 'qcow2';
   if (!kind.files) return 'raw';
   return format ?? (role === 'cloudinit' ? 'qcow2' : 'raw');
 }
 
 function volumeName(kind: StorageKind, vmid: number, base: string, format: string): string {
-  return kind.files ? `${vmid}/${base}.${format}` : base;
+  if (kind.files) return `${vmid}/${base}.${format}`;
+  return format === 'qcow2' ? `${base}.qcow2` : base;
 }
 
 function freeNumber(cluster: Cluster, { storage, shared }: StorageDefinition, { vmid, node }: Allocation): number {
@@ -223,6 +234,13 @@ export function canSnapshot(cluster: Cluster, { storage, format }: Volume): bool
 export function canBeBase(cluster: Cluster, { storage }: Volume): boolean {
   const definition = cluster.storages.get(storage);
   return definition !== undefined && kindOf(definition).bases;
+}
+
+/** Whether a linked clone can be made of the volume, or of a snapshot of it. */
+export function canBeLinked(cluster: Cluster, volume: Volume, isSnapshot: boolean): boolean {
+  const definition = cluster.storages.get(volume.storage);
+  if (isBase(volume)) return canBeBase(cluster, volume);
+  return isSnapshot && definition !== undefined && kindOf(definition).snapshotBases === true;
 }
 
 /** Whether linked clones can be made of the volume: it is the disk of a template. */

@@ -3,10 +3,11 @@
 import { archiveAt, archiveText } from '../archives.ts';
 import { dumpGuests } from '../backups.ts';
 import type { StorageDefinition } from '../cluster.ts';
-import { type Context, type MethodRow, PveError, type Schema } from '../method.ts';
+import type { Context, MethodRow, Schema } from '../method.ts';
 import { flag, integer, named, oneOf, text, textOf, vmid } from '../parameters.ts';
 import { demand, demandVolume } from '../permit.ts';
 import { backupsOn, type KeepRules, type PruneRow, parseKeepRules, pruneRows } from '../pruning.ts';
+import { PveError } from '../pve-error.ts';
 import { storageOn } from '../volumes.ts';
 
 const prunePath = '/nodes/{node}/storage/{storage}/prunebackups';
@@ -59,6 +60,21 @@ function extractConfig(context: Context): string {
   return archiveText(archiveAt(context.cluster, context.node, volid));
 }
 
+/** What a backup is made like where nothing else is said. */
+const usual = {
+  ...{ all: 0, bwlimit: 0, compress: '0', ionice: 7, lockwait: 180, mailnotification: 'always', mode: 'snapshot' },
+  ...{ 'notification-mode': 'auto', 'pbs-change-detection-mode': 'legacy', pigz: 0, quiet: 0, remove: 1 },
+  ...{ stdexcludes: 1, stop: 0, stopwait: 10, zstd: 1 },
+};
+
+function defaults(context: Context): Record<string, unknown> {
+  const { storage } = context.param;
+  if (storage === undefined) return { ...usual, 'prune-backups': 'keep-all=1' };
+  demand(context, `/storage/${storage}`, ['Datastore.Audit', 'Datastore.AllocateSpace'], true);
+  const { pruneBackups = 'keep-all=1' } = definitionOf(context);
+  return { ...usual, 'prune-backups': pruneBackups };
+}
+
 export const backupMethods: readonly MethodRow[] = [
   {
     method: 'POST',
@@ -99,6 +115,13 @@ export const backupMethods: readonly MethodRow[] = [
       zstd: integer(),
     },
     run: dumpGuests,
+  },
+  {
+    method: 'GET',
+    path: '/nodes/{node}/vzdump/defaults',
+    permissions: { user: 'all' },
+    parameters: { storage: named('pve-storage-id') },
+    run: defaults,
   },
   {
     method: 'GET',

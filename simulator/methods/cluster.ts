@@ -3,9 +3,10 @@
 import type { ClusterNode, StorageDefinition } from '../cluster.ts';
 import { guestResource } from '../guest-status.ts';
 import { kindOf } from '../guests.ts';
-import { type Context, type MethodRow, parameterError } from '../method.ts';
+import type { Context, MethodRow } from '../method.ts';
 import { oneOf, vmid } from '../parameters.ts';
 import { may } from '../permit.ts';
+import { parameterError } from '../pve-error.ts';
 import { isOnNode, usedBytes } from '../volumes.ts';
 import { nodeRow } from './nodes.ts';
 

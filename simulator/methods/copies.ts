@@ -4,7 +4,7 @@ import { cloneContainer, cloneVm } from '../clones.ts';
 import type { Guest } from '../cluster.ts';
 import { guestOf } from '../guests.ts';
 import type { Context, MethodRow, Permissions, Schema } from '../method.ts';
-import { migrateContainer, migrateVm } from '../migrations.ts';
+import { migrateContainer, migrateVm, migrationConditions } from '../migrations.ts';
 import {
   diskKeys,
   flag,
@@ -81,6 +81,15 @@ export const copyMethods: readonly MethodRow[] = [
     parameters: { vmid },
     run: onGuest('lxc', convertToTemplate),
   },
+  ...(['qemu', 'lxc'] as const).map(
+    (type): MethodRow => ({
+      method: 'GET',
+      path: `/nodes/{node}/${type}/{vmid}/migrate`,
+      permissions: { check: ['perm', '/vms/{vmid}', ['VM.Migrate']] },
+      parameters: { vmid, target: { ...node, optional: true } },
+      run: onGuest(type, migrationConditions),
+    }),
+  ),
   {
     method: 'POST',
     path: '/nodes/{node}/qemu/{vmid}/migrate',

@@ -3,14 +3,19 @@
 import type { MethodRow } from '../method.ts';
 import { accessMethods } from './access.ts';
 import { backupMethods } from './backups.ts';
+import { bulkMethods } from './bulk.ts';
+import { cloudinitMethods } from './cloudinit.ts';
 import { clusterMethods } from './cluster.ts';
+import { consoleMethods } from './consoles.ts';
 import { copyMethods } from './copies.ts';
+import { fileMethods } from './files.ts';
 import { lxcMethods } from './lxc.ts';
 import { mappingMethods } from './mappings.ts';
 import { nodeMethods } from './nodes.ts';
 import { poolMethods } from './pools.ts';
 import { qemuMethods } from './qemu.ts';
 import { realmMethods } from './realms.ts';
+import { replicationMethods } from './replication.ts';
 import { snapshotMethods } from './snapshots.ts';
 import { storageMethods } from './storage.ts';
 import { taskMethods } from './tasks.ts';
@@ -28,10 +33,15 @@ export const methods: readonly MethodRow[] = [
   ...tfaMethods,
   ...nodeMethods,
   ...qemuMethods,
+  ...cloudinitMethods,
   ...lxcMethods,
+  ...bulkMethods,
+  ...replicationMethods,
   ...snapshotMethods,
+  ...consoleMethods,
   ...copyMethods,
   ...storageMethods,
+  ...fileMethods,
   ...backupMethods,
   ...taskMethods,
   ...clusterMethods,

@@ -14,7 +14,7 @@ import {
   startContainer,
   stopContainer,
 } from '../lxc-guests.ts';
-import { type Context, type MethodRow, type Permissions, PveError } from '../method.ts';
+import type { Context, MethodRow, Permissions } from '../method.ts';
 import { lxcOptions, parametersOf } from '../options.ts';
 import {
   digest,
@@ -30,6 +30,7 @@ import {
   text,
   vmid,
 } from '../parameters.ts';
+import { PveError } from '../pve-error.ts';
 
 const guestPath = '/nodes/{node}/lxc/{vmid}';
 

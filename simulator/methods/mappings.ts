@@ -1,12 +1,13 @@
 /** `/cluster/mapping`: names of the cluster for devices of its hosts. */
 
 import { createHash } from 'node:crypto';
-import { type Context, type MethodRow, type Permissions, PveError, parameterError, type Schema } from '../method.ts';
+import type { Context, MethodRow, Permissions, Schema } from '../method.ts';
 import { splitList } from '../named-formats.ts';
 import { digest, flag, named } from '../parameters.ts';
 import { alternativesOn, faultOfAlternative, mappingFormat, type PciMapping } from '../pci.ts';
 import { may } from '../permit.ts';
 import { PropertyError, parseProperties, printProperties } from '../property-string.ts';
+import { PveError, parameterError } from '../pve-error.ts';
 
 const uses = ['Mapping.Use', 'Mapping.Modify', 'Mapping.Audit'];
 const list = '/cluster/mapping/pci';

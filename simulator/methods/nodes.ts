@@ -1,10 +1,11 @@
 /** `/nodes`: the hosts, their devices and what they can do. */
 
 import type { ClusterNode, PciDevice } from '../cluster.ts';
-import { type Context, type MethodRow, PveError } from '../method.ts';
+import type { Context, MethodRow } from '../method.ts';
 import { splitList } from '../named-formats.ts';
 import { flag, text } from '../parameters.ts';
 import { type Asker, may } from '../permit.ts';
+import { PveError } from '../pve-error.ts';
 
 const upSince = 1_700_000_000;
 

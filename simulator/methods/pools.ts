@@ -3,11 +3,12 @@
 import { permissionError } from '../access.ts';
 import type { Pool } from '../cluster.ts';
 import { guestResource } from '../guest-status.ts';
-import { type Context, type MethodRow, type Permissions, PveError } from '../method.ts';
+import type { Context, MethodRow, Permissions } from '../method.ts';
 import { splitList } from '../named-formats.ts';
 import { flag, named, oneOf, text } from '../parameters.ts';
 import { mayModifyPermissions } from '../permission.ts';
 import { may } from '../permit.ts';
+import { PveError } from '../pve-error.ts';
 import { isOnNode } from '../volumes.ts';
 
 const poolid = { type: 'string', format: 'pve-poolid' } as const;

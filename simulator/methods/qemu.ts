@@ -3,7 +3,7 @@
 import { type ConfigWrite, givenOptions, withdrawnKeys } from '../config-write.ts';
 import { liveStatus } from '../guest-status.ts';
 import { assertDigest, assertUnlocked, guestOf, listedGuests, pendingRows, shownConfig } from '../guests.ts';
-import { type Context, type MethodRow, type Permissions, PveError } from '../method.ts';
+import type { Context, MethodRow, Permissions } from '../method.ts';
 import { parametersOf, qemuOptions } from '../options.ts';
 import {
   digest,
@@ -19,7 +19,8 @@ import {
   text,
   vmid,
 } from '../parameters.ts';
-import { demandSkiplock } from '../permit.ts';
+import { demandRootFor, demandSkiplock } from '../permit.ts';
+import { PveError } from '../pve-error.ts';
 import { canonicalOptions, demandOptions, demandStorages, writeQemuConfig } from '../qemu-config.ts';
 import { createVm, destroyVm } from '../qemu-create.ts';
 import { moveDrive, resizeDrive } from '../qemu-disks.ts';
@@ -113,6 +114,15 @@ function statusRow(action: string, parameters: MethodRow['parameters'], run: (co
 const timeout = integer(0);
 const keepActive = flag;
 const skiplock = flag;
+
+/** How a start is told that it is one half of a migration. */
+const onlyForRoot = {
+  ...{ 'force-cpu': text, migratedfrom: text, migration_network: text, stateuri: { ...text, maxLength: 128 } },
+  migration_type: oneOf('secure', 'insecure'),
+  'nets-host-mtu': text,
+  targetstorage: text,
+  'with-conntrack-state': flag,
+};
 
 export const qemuMethods: readonly MethodRow[] = [
   {
@@ -252,10 +262,14 @@ export const qemuMethods: readonly MethodRow[] = [
       return { ...liveStatus(context.cluster, guest), ha: { managed: 0 }, agent: guest.config.has('agent') ? 1 : 0 };
     },
   },
-  statusRow('start', { timeout, skiplock }, (context) => startVm(context, guestOf(context, 'qemu'))),
-  statusRow('stop', { timeout, skiplock, keepActive, 'overrule-shutdown': flag }, (context) =>
-    stopVm(context, guestOf(context, 'qemu'), 'qmstop'),
-  ),
+  statusRow('start', { timeout, skiplock, machine: text, ...onlyForRoot }, (context) => {
+    demandRootFor(context, Object.keys(onlyForRoot));
+    return startVm(context, guestOf(context, 'qemu'));
+  }),
+  statusRow('stop', { timeout, skiplock, keepActive, 'overrule-shutdown': flag, migratedfrom: text }, (context) => {
+    demandRootFor(context, ['migratedfrom']);
+    return stopVm(context, guestOf(context, 'qemu'), 'qmstop');
+  }),
   statusRow('shutdown', { timeout, skiplock, keepActive, forceStop: flag }, (context) =>
     stopVm(context, guestOf(context, 'qemu'), 'qmshutdown'),
   ),

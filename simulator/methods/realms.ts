@@ -2,9 +2,10 @@
 
 import { createHash } from 'node:crypto';
 import type { Access, Realm } from '../access.ts';
-import { type Context, type MethodRow, type Permissions, PveError, parameterError, type Schema } from '../method.ts';
+import type { Context, MethodRow, Permissions, Schema } from '../method.ts';
 import { splitList } from '../named-formats.ts';
 import { digest, flag, integer, named, oneOf, required, text, textOf } from '../parameters.ts';
+import { PveError, parameterError } from '../pve-error.ts';
 
 const list = '/access/domains';
 const one = `${list}/{realm}`;
@@ -182,6 +183,24 @@ function listRealms({ cluster }: Context): unknown {
   );
 }
 
+/** Brings over users and groups of a directory; here it has none, so the task finds nothing to do. */
+function syncRealm({ cluster, node, caller, param }: Context): string {
+  const { realm: name, type, options: more } = existing(cluster.access, String(param.realm));
+  if (type !== 'ldap' && type !== 'ad')
+    throw new PveError(500, `Cannot sync realm type '${type}'! Only LDAP/AD realms can be synced.`);
+  if (param.scope === undefined && !/\bscope=/.test(String(more?.['sync-defaults-options'] ?? ''))) {
+    throw parameterError({ scope: 'Not passed as parameter and not defined in realm default sync options.' });
+  }
+  const run = (log: (line: string) => void) => log(`starting sync for realm ${name}`);
+  return cluster.tasks.start({
+    node,
+    type: `auth-realm-sync${param['dry-run'] ? '-test' : ''}`,
+    id: name,
+    caller,
+    run,
+  });
+}
+
 export const realmMethods: readonly MethodRow[] = [
   { method: 'GET', path: list, permissions: { user: 'world' }, parameters: {}, run: listRealms },
   {
@@ -211,4 +230,22 @@ export const realmMethods: readonly MethodRow[] = [
     run: updateRealm,
   },
   { method: 'DELETE', path: one, permissions: allocates, parameters: { realm }, run: deleteRealm },
+  {
+    method: 'POST',
+    path: `${one}/sync`,
+    permissions: {
+      check: [
+        'and',
+        ['perm', '/access/realm/{realm}', ['Realm.AllocateUser']],
+        ['perm', '/access/groups', ['User.Modify']],
+      ],
+    },
+    parameters: {
+      realm,
+      ...{ 'dry-run': flag, 'enable-new': flag, full: flag, purge: flag },
+      'remove-vanished': { ...text, pattern: '(?:(?:(?:acl|properties|entry);)*(?:acl|properties|entry))|none' },
+      scope: oneOf('users', 'groups', 'both'),
+    },
+    run: syncRealm,
+  },
 ];

@@ -2,10 +2,12 @@
 
 import type { Guest } from '../cluster.ts';
 import { guestOf, optionsOf, snapshotRows } from '../guests.ts';
+import { heldVolumes } from '../held-volumes.ts';
 import type { Context, MethodRow, Permissions } from '../method.ts';
 import { shownValue } from '../options.ts';
-import { flag, required, snapshotName, text, vmid } from '../parameters.ts';
+import { flag, oneOf, required, snapshotName, text, vmid } from '../parameters.ts';
 import { deleteSnapshot, describeSnapshot, rollBack, snapshotOf, snapshotSection, takeSnapshot } from '../snapshots.ts';
+import { canBeBase, canSnapshot } from '../volumes.ts';
 
 function on(privileges: readonly string[]): Permissions {
   return { check: ['perm', '/vms/{vmid}', privileges, ...(privileges.length > 1 ? ['any', 1] : [])] };
@@ -80,4 +82,26 @@ function rowsFor(type: Guest['type']): readonly MethodRow[] {
   ];
 }
 
-export const snapshotMethods: readonly MethodRow[] = [...rowsFor('qemu'), ...rowsFor('lxc')];
+/** Whether the storages of a guest's volumes can do this; a copy can always be made. */
+function featureRow(type: Guest['type']): MethodRow {
+  return {
+    method: 'GET',
+    path: `/nodes/{node}/${type}/{vmid}/feature`,
+    permissions: on(['VM.Audit']),
+    parameters: { vmid, feature: required(oneOf('snapshot', 'clone', 'copy')), snapname: snapshotName },
+    run(context) {
+      const { cluster, param } = context;
+      const guest = guestOf(context, type);
+      const can = { snapshot: canSnapshot, clone: canBeBase, copy: () => true }[String(param.feature)] ?? (() => false);
+      const hasFeature = heldVolumes(cluster, guest, guest.config).every(({ volume }) => can(cluster, volume));
+      return { hasFeature: hasFeature ? 1 : 0, ...(type === 'qemu' ? { nodes: [guest.node] } : {}) };
+    },
+  };
+}
+
+export const snapshotMethods: readonly MethodRow[] = [
+  ...rowsFor('qemu'),
+  ...rowsFor('lxc'),
+  featureRow('qemu'),
+  featureRow('lxc'),
+];

@@ -2,12 +2,14 @@
 
 import { backupType } from '../archives.ts';
 import type { StorageDefinition, Volume } from '../cluster.ts';
-import { type Context, type MethodRow, type Permissions, PveError, parameterError } from '../method.ts';
+import type { Context, MethodRow, Permissions } from '../method.ts';
 import { splitList } from '../named-formats.ts';
 import { flag, integer, named, oneOf, text, vmid } from '../parameters.ts';
 import { type Asker, demand, demandVolume, may, mayUseVolume } from '../permit.ts';
 import { backupsOn, isProtectionLeft, protectionFault } from '../pruning.ts';
+import { PveError, parameterError } from '../pve-error.ts';
 import { MiB } from '../sizes.ts';
+import { discard } from '../volume-chain.ts';
 import { isOnNode, namedVolid, ownerOf, pathOf, roundedOn, splitVolid, storageOn, usedBytes } from '../volumes.ts';
 
 const storagePath = '/nodes/{node}/storage/{storage}';
@@ -29,6 +31,7 @@ function definitionRow({
   shared,
   nodes,
   pruneBackups,
+  volumeChain,
 }: StorageDefinition): Record<string, unknown> {
   return {
     storage,
@@ -37,6 +40,7 @@ function definitionRow({
     ...(shared ? { shared: 1 } : {}),
     ...(nodes === undefined ? {} : { nodes: nodes.join(',') }),
     ...(pruneBackups === undefined ? {} : { 'prune-backups': pruneBackups }),
+    ...(volumeChain ? { 'snapshot-as-volume-chain': 1 } : {}),
   };
 }
 
@@ -91,7 +95,7 @@ function contentRows(context: Context): readonly Record<string, unknown>[] {
   const definition = storageOn(cluster, node, String(param.storage));
   return cluster.volumes
     .onStorage(definition, node)
-    .filter((volume) => param.vmid === undefined || volume.vmid === param.vmid)
+    .filter((volume) => !volume.hidden && (param.vmid === undefined || volume.vmid === param.vmid))
     .filter(({ content }) => param.content === undefined || content === param.content)
     .filter(({ volid }) => mayUseVolume(context, volid))
     .map(volumeRow);
@@ -117,12 +121,12 @@ function volumeOf({ cluster, node }: Context, volid: string): Volume {
 function showVolume(context: Context): Record<string, unknown> {
   const volid = namedVolume(context);
   demandVolume(context, undefined, volid);
-  const { format, bytes, notes, storage, ...volume } = volumeOf(context, volid);
+  const { format, bytes, fileBytes = bytes, notes, storage, ...volume } = volumeOf(context, volid);
   return {
     path: pathOf(storageOn(context.cluster, context.node, storage), volid),
     format,
     size: bytes,
-    used: bytes,
+    used: fileBytes,
     ...(notes === undefined ? {} : { notes }),
     ...(volume.protected ? { protected: 1 } : {}),
   };
@@ -176,7 +180,7 @@ function deleteVolume(context: Context): string | null {
       const volume = volumeOf(context, volid);
       if (volume.protected) throw new PveError(500, `can't remove protected volume '${volid}'`);
       assertNoClone(context, volume);
-      cluster.volumes.remove(volume);
+      discard(cluster, volume);
     },
   });
   const exitstatus = cluster.tasks.get(upid)?.exitstatus;
@@ -197,6 +201,10 @@ function describeVolume(context: Context): null {
   const volid = namedVolume(context);
   demandVolume(context, undefined, volid);
   const volume = volumeOf(context, volid);
+  for (const attribute of ['notes', 'protected']) {
+    if (param[attribute] === undefined || volume.content === 'backup') continue;
+    throw new PveError(500, `only backups support attribute '${attribute}'`);
+  }
   if (param.notes !== undefined) volume.notes = String(param.notes);
   if (param.protected !== undefined) protect(context, volume, param.protected === 1);
   return null;

@@ -1,18 +1,10 @@
 /** Tasks of a node and of the cluster, as PVE shows them and to whom. */
 
 import { type Access, splitTokenId } from '../access.ts';
-import {
-  authUser,
-  type Caller,
-  type Context,
-  Download,
-  type MethodRow,
-  parameterError,
-  Reply,
-  type Schema,
-} from '../method.ts';
+import { authUser, type Caller, type Context, Download, type MethodRow, Reply, type Schema } from '../method.ts';
 import { splitList } from '../named-formats.ts';
 import { flag, integer, text, vmid } from '../parameters.ts';
+import { parameterError } from '../pve-error.ts';
 import type { Task } from '../tasks.ts';
 
 const upid: Schema = { type: 'string' };
@@ -79,19 +71,21 @@ export const taskMethods: readonly MethodRow[] = [
     permissions: { user: 'all' },
     parameters: { upid, download: flag, limit: integer(0), start: integer(0) },
     run(context) {
-      const { log } = visibleTask(context, 'Sys.Audit');
-      if (context.param.download) return wholeLog(log, context.param);
+      const task = visibleTask(context, 'Sys.Audit');
+      if (context.param.download) return wholeLog(task, context.param);
+      const { log } = task;
       const lines = (log.length > 0 ? log : ['no content']).map((t, index) => ({ n: index + 1, t }));
       return new Reply(page(lines, context.param), { total: lines.length });
     },
   },
 ];
 
-function wholeLog(log: readonly string[], { start, limit }: Context['param']): Download {
+function wholeLog({ log, node, type, starttime }: Task, { start, limit }: Context['param']): Download {
   if (start !== undefined || limit !== undefined) {
     throw parameterError({ download: "cannot be used together with 'start' or 'limit'" });
   }
-  return new Download(log.map((line) => `${line}\n`).join(''));
+  const time = new Date(starttime * 1000).toISOString().replace(/\.\d+/, '');
+  return new Download(log.map((line) => `${line}\n`).join(''), `task-${node}-${type}-${time}.log`);
 }
 
 /** A token never equals the user part that is compared here, so it sees tasks with Sys.Audit only. */
@@ -109,10 +103,13 @@ function listOfCluster({ cluster, caller }: Context): unknown {
 
 function listOfNode({ cluster, caller, node, param }: Context): unknown {
   const seesAll = cluster.access.check(caller, `/nodes/${node}`, ['Sys.Audit']);
-  const found = cluster.tasks
-    .list()
-    .filter((task) => task.node === node && (seesAll || isOwn(caller, task)) && passesFilters(task, param));
-  const shown = page(found, param).map((task) => ({
+  const states = Map.groupBy(cluster.tasks.list(), ({ endtime }) => (endtime === undefined ? 'runs' : 'ended'));
+  const all = [...(states.get('runs') ?? []), ...(states.get('ended') ?? [])];
+  const found = all.filter(
+    (task) => task.node === node && (seesAll || isOwn(caller, task)) && passesFilters(task, param),
+  );
+  const from = Number(param.start ?? 0);
+  const shown = found.slice(from, from + Number(param.limit ?? 50)).map((task) => ({
     ...listed(task),
     ...(task.endtime === undefined && { status: 'RUNNING' }),
   }));
@@ -121,22 +118,23 @@ function listOfNode({ cluster, caller, node, param }: Context): unknown {
 
 function passesFilters(task: Task, param: Context['param']): boolean {
   const { source = 'archive', vmid, typefilter, userfilter, since, until, errors, statusfilter } = param;
-  const kinds = statusfilter === undefined ? undefined : splitList(statusfilter);
+  const kinds = statusfilter === undefined ? undefined : splitList(statusfilter).map((kind) => kind.toLowerCase());
+  const { user } = splitTokenId(task.authid);
   const isOfSource = source === 'all' || (source === 'active') === (task.endtime === undefined);
   return (
     isOfSource &&
     (vmid === undefined || task.id === String(vmid)) &&
     (typefilter === undefined || task.type === typefilter) &&
-    (userfilter === undefined || task.authid.toLowerCase().includes(String(userfilter).toLowerCase())) &&
+    (userfilter === undefined || user.toLowerCase().includes(String(userfilter).toLowerCase())) &&
     (since === undefined || task.starttime >= Number(since)) &&
     (until === undefined || task.starttime <= Number(until)) &&
-    (!errors || !['ok', 'running'].includes(kindOf(task))) &&
-    (kinds === undefined || kinds.includes(kindOf(task)))
+    (errors ? kindOf(task) !== 'ok' : kinds === undefined || kinds.includes(kindOf(task)))
   );
 }
 
+/** One that runs has no status yet, which counts as unknown. */
 function kindOf({ exitstatus }: Task): string {
-  if (exitstatus === undefined) return 'running';
+  if (exitstatus === undefined || exitstatus === 'unexpected status') return 'unknown';
   if (exitstatus === 'OK') return 'ok';
   return exitstatus.startsWith('WARNINGS: ') ? 'warning' : 'error';
 }

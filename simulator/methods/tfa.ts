@@ -2,16 +2,9 @@
 
 import { randomUUID } from 'node:crypto';
 import { type Access, permissionError, type User } from '../access.ts';
-import {
-  authUser,
-  type Check,
-  type Context,
-  type MethodRow,
-  PveError,
-  parameterError,
-  type Schema,
-} from '../method.ts';
+import { authUser, type Check, type Context, type MethodRow, type Schema } from '../method.ts';
 import { flag, oneOf, required, text, textOf } from '../parameters.ts';
+import { PveError, parameterError } from '../pve-error.ts';
 import { recoveryFactor, type SecondFactor, totpFactor } from '../second-factors.ts';
 
 const one = '/access/tfa/{userid}';

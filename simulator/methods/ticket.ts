@@ -1,9 +1,10 @@
 /** Signing in, and changing passwords. */
 
 import { type Access, normalisePath, permissionError } from '../access.ts';
-import { type Context, type MethodRow, PveError, parameterError } from '../method.ts';
+import type { Context, MethodRow } from '../method.ts';
 import { splitList } from '../named-formats.ts';
 import { flag, text, textOf } from '../parameters.ts';
+import { PveError, parameterError } from '../pve-error.ts';
 import { demandOwnPasswords, newPassword, userid } from './users.ts';
 
 export const ticketMethods: readonly MethodRow[] = [
@@ -51,9 +52,11 @@ function signIn({ cluster: { access }, param }: Context): unknown {
     param.realm === undefined ? String(param.username) : `${param.username}@${param.realm}`,
   );
   const challenge = textOf(param['tfa-challenge']);
-  const proof = proofOf(access, userid, String(param.password), challenge);
+  const [secret, path] = [String(param.password), textOf(param.path)];
+  const opensConsole = path !== undefined && access.tickets.verifyVnc(secret, { authid: userid, path }, access.seconds);
+  const proof = opensConsole ? 'ticket' : proofOf(access, userid, secret, challenge);
   if (proof === undefined) throw authenticationFailure();
-  if (param.path !== undefined) return verifyRights(access, userid, String(param.path), splitList(param.privs));
+  if (path !== undefined) return verifyRights(access, userid, path, splitList(param.privs));
 
   const now = access.seconds;
   const needsSecondFactor = proof === 'password' && enabledFactors(access, userid).length > 0;

@@ -1,17 +1,10 @@
 /** Users, their groups and their tokens. */
 
 import type { Access, Group, Token, User } from '../access.ts';
-import {
-  authUser,
-  type Check,
-  type Context,
-  type MethodRow,
-  PveError,
-  parameterError,
-  type Schema,
-} from '../method.ts';
+import { authUser, type Check, type Context, type MethodRow, type Schema } from '../method.ts';
 import { splitList } from '../named-formats.ts';
 import { flag, integer, named, text, textOf } from '../parameters.ts';
+import { PveError, parameterError } from '../pve-error.ts';
 
 /** A user's id where a method takes one. */
 export const userid: Schema = { type: 'string', format: 'pve-userid', maxLength: 64 };

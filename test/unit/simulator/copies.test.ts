@@ -118,6 +118,18 @@ describe('a template', () => {
     expect(world.task('POST', `${qemu}/status/start`, { vmid: 100 })).toMatch(/template/);
   });
 
+  test('is not needed for links to a snapshot, where the storage can make those', () => {
+    const world = makeWorld();
+    world.vm(100, { scsi0: 'ceph:2' });
+    world.task('POST', `${qemu}/snapshot`, { vmid: 100, snapname: 'one' });
+    expect(clone(world, 200, { full: 0, snapname: 'one' })).toBe('OK');
+    expect(volumes(world, 200)).toEqual([['ceph:vm-200-disk-0', 2 * GiB]]);
+    world.vm(101, { scsi0: 'tank:1' });
+    world.task('POST', `${qemu}/snapshot`, { vmid: 101, snapname: 'one' });
+    const link = { vmid: 101, newid: 201, full: 0, snapname: 'one' };
+    expect(() => world.call('POST', `${qemu}/clone`, link)).toThrow('Linked clone feature is not supported');
+  });
+
   test('is cloned as links that show the whole size and keep it from being destroyed', () => {
     const world = makeWorld();
     world.vm(100, { scsi0: 'ceph:2', scsi1: 'shared:1' });

@@ -1,7 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { gunzipSync } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
-import { type MethodRow, PveError } from '../../../simulator/method.ts';
+import type { MethodRow } from '../../../simulator/method.ts';
+import { PveError } from '../../../simulator/pve-error.ts';
 import { startWire, talk } from './wire.ts';
 
 const config = '/api2/json/nodes/n1/qemu/100/config';

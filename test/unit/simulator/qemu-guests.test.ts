@@ -510,6 +510,20 @@ describe('power', () => {
     expect(world.config(100)).not.toHaveProperty('lock');
   });
 
+  test.each([
+    [{ scsi0: 'fast:1', scsi1: 'ceph:1' }, 'ceph'],
+    [{ scsi0: 'ceph:1', scsi1: 'shared:1' }, 'shared'],
+    [{ scsi0: 'local:1', scsi1: 'tank:1' }, 'local'],
+    [{ scsi0: 'tank:1', scsi1: 'fast:1' }, 'fast'],
+    [{ scsi0: 'ceph:1', vmstatestorage: 'fast' }, 'fast'],
+    [{}, 'local'],
+  ])('a VM with %o is suspended to %s', (config, storage) => {
+    const world = makeWorld();
+    running(world, 100, config);
+    world.task('POST', `${qemu}/status/suspend`, { vmid: 100, todisk: 1 });
+    expect(volumeAt(world.cluster, 100, 'vmstate')?.storage).toBe(storage);
+  });
+
   test('a VM with more cores than its host does not start', () => {
     const world = makeWorld();
     world.vm(100, { cores: 17 });

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { type MethodRow, PveError, type Schema } from '../../../simulator/method.ts';
+import type { MethodRow, Schema } from '../../../simulator/method.ts';
+import { PveError } from '../../../simulator/pve-error.ts';
 import { verifyParameters } from '../../../simulator/schema.ts';
 
 const parameters: Readonly<Record<string, Schema>> = {

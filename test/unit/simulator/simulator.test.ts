@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { request } from 'node:https';
 import { createInterface } from 'node:readline';
 import type { TLSSocket } from 'node:tls';
-import { describe, expect, test } from 'vitest';
+import { afterEach, describe, expect, test } from 'vitest';
 import { startSimulator } from '../../../simulator/index.ts';
 
 test('a cluster with demo users lets them sign in and see their guests', async () => {
@@ -50,7 +50,16 @@ test('its state outlives a stop', async () => {
 
 describe('as a process', () => {
   const program = new URL('../../../simulator/main.ts', import.meta.url).pathname;
-  const run = (...options: string[]) => spawn(process.execPath, [program, ...options], { stdio: 'pipe' });
+  const children: ChildProcess[] = [];
+  afterEach(() => {
+    for (const child of children) child.kill('SIGKILL');
+  });
+
+  function run(...options: string[]) {
+    const child = spawn(process.execPath, [program, ...options], { stdio: 'pipe' });
+    children.push(child);
+    return child;
+  }
 
   async function firstLine(stream: NodeJS.ReadableStream | null): Promise<string> {
     if (stream === null) throw new Error('no such stream');
@@ -71,5 +80,5 @@ describe('as a process', () => {
     expect(await exitOf(second)).toBe(1);
     first.kill('SIGTERM');
     expect(await exitOf(first)).toBe(0);
-  });
+  }, 30_000);
 });

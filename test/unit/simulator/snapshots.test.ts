@@ -74,6 +74,24 @@ describe('a snapshot', () => {
     expect(world.task('POST', `${qemu}/snapshot`, { ...other, vmid: 102 })).toBe('OK');
   });
 
+  test('takes the full size of each disk once more where a storage makes chains of volumes', () => {
+    const world = makeWorld();
+    const { cluster } = world;
+    const san = { storage: 'san', type: 'lvm', content: ['images'], shared: true, volumeChain: true };
+    cluster.storages.set('san', { ...san, total: 1024 * GiB });
+    world.vm(100, { scsi0: 'san:8' });
+    expect(take(world, 'one')).toBe('OK');
+    const bytes = () => holdings(cluster, 100).volumes.map((volume) => volume.bytes);
+    expect(bytes()).toEqual([8 * GiB, 8 * GiB]);
+    const listed = world.call<Rows>('GET', '/nodes/{node}/storage/{storage}/content', { storage: 'san' });
+    expect(listed).toMatchObject([{ volid: 'san:vm-100-disk-0.qcow2', format: 'qcow2' }]);
+    world.task('DELETE', `${qemu}/snapshot/{snapname}`, { vmid: 100, snapname: 'one' });
+    expect(bytes()).toEqual([8 * GiB]);
+    take(world, 'two');
+    world.task('DELETE', qemu, { vmid: 100 });
+    expect(bytes()).toEqual([]);
+  });
+
   test('can be described anew', () => {
     const world = makeWorld();
     world.vm(100, { scsi0: 'ceph:1' });

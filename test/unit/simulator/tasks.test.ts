@@ -134,6 +134,11 @@ describe('over the API', () => {
     expect(await list('?statusfilter=error')).toEqual(['101 no space left']);
     expect(await list('?errors=1')).toEqual(['101 no space left']);
     expect(await list('?limit=1&start=1')).toEqual(['100 OK']);
+    expect(await list('?source=all&errors=1')).toEqual(['100 RUNNING', '101 no space left']);
+    expect(await list('?source=all&statusfilter=OK,unknown')).toEqual(['100 RUNNING', '100 OK']);
+    expect([await list('?userfilter=ALICE'), await list('?userfilter=!t')]).toEqual([await list(''), []]);
+    const none = (await wire.ask('GET /api2/json/nodes/n1/tasks?limit=0')).json;
+    expect(none).toEqual({ data: [], total: 2 });
     expect(await list('?typefilter=qmstart')).toEqual([]);
     expect((await wire.ask('GET /api2/json/cluster/tasks')).json).toEqual({ data: [] });
     wire.access.setAcl('/', { users: ['alice@pve'] }, 'PVEAuditor');

@@ -1,0 +1,23 @@
+import { readFileSync } from 'node:fs';
+import { expect, test } from 'vitest';
+import { methods } from '../../../simulator/methods/index.ts';
+
+interface Published {
+  readonly method: string;
+  readonly path: string;
+  readonly parameters?: readonly string[];
+}
+
+test("every simulated method is one of PVE's, with the same parameters", () => {
+  const schema = new URL('../../contract/pve-api/9.2.json', import.meta.url);
+  const published = JSON.parse(readFileSync(schema, 'utf8')) as readonly Published[];
+  const parameters = new Map(published.map((entry) => [`${entry.method} ${entry.path}`, entry.parameters ?? []]));
+  const outsideThePath = (path: string, names: readonly string[]) =>
+    names.filter((name) => !path.includes(`{${name}}`)).sort();
+  for (const { method, path, parameters: own } of methods) {
+    const name = `${method} ${path}`;
+    expect(parameters.has(name), name).toBe(true);
+    const theirs = outsideThePath(path, parameters.get(name) ?? []);
+    expect({ name, parameters: outsideThePath(path, Object.keys(own)) }).toEqual({ name, parameters: theirs });
+  }
+});
