@@ -25,6 +25,6 @@ VOLUME /var/lib/pve-quota-proxy
 EXPOSE 8081
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s \
-  CMD ["node", "-e", "fetch('http://127.0.0.1:8081/healthz').then(({ ok }) => process.exit(ok ? 0 : 1), () => process.exit(1))"]
-ENTRYPOINT ["node", "/app/src/main.ts"]
+  CMD ["node", "-e", "const ask = (scheme) => require(scheme).get(scheme + '://127.0.0.1:8081/healthz', { rejectUnauthorized: false }, ({ statusCode }) => process.exit(statusCode === 200 ? 0 : 1)); ask('http').on('error', () => ask('https').on('error', () => process.exit(1)))"]
+ENTRYPOINT ["node", "--max-semi-space-size=4", "/app/src/main.ts"]
 CMD ["--config", "/etc/pve-quota-proxy/config.json"]

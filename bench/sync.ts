@@ -6,24 +6,18 @@
  * node bench/sync.ts [sockets] [seconds for each state]
  */
 
-import { readFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { addGuest, setConfig } from '../simulator/administrator.ts';
 import { range } from '../test/support/scale.ts';
 import { startSite } from '../test/support/site.ts';
 import { openSync } from '../test/support/sync-socket.ts';
+import { cpuOf, nodeOptions, residentOf } from './process.ts';
 
 const [sockets = 1000, seconds = 15] = process.argv.slice(2).map(Number);
 
-/** Clock ticks of CPU that a process has used, and its resident bytes. */
-function usageOf(pid: number): { readonly ticks: number; readonly bytes: number } {
-  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? [];
-  const [resident = 0] = readFileSync(`/proc/${pid}/statm`, 'utf8').split(' ').slice(1).map(Number);
-  return { ticks: Number(fields[11]) + Number(fields[12]), bytes: resident * 4096 };
-}
-
 await using site = await startSite({
   as: 'process',
+  execArgv: nodeOptions,
   users: { alice: { vmid: [100, 4999] } },
   refresh: { resources: 15, storage: 60 },
 });
@@ -35,12 +29,12 @@ await delay(20_000);
 
 async function measure(state: string, meanwhile: () => void = () => {}): Promise<void> {
   const timer = setInterval(meanwhile, 1000);
-  const before = usageOf(pid);
+  const before = cpuOf(pid);
   await delay(seconds * 1000);
   clearInterval(timer);
-  const { ticks, bytes } = usageOf(pid);
-  const cpu = (((ticks - before.ticks) / 100 / seconds) * 100).toFixed(1);
-  console.log(`${state.padEnd(40)} ${cpu.padStart(5)} % of a core   ${Math.round(bytes / 2 ** 20)} MiB resident`);
+  const cpu = (((cpuOf(pid) - before) / seconds) * 100).toFixed(1);
+  const resident = Math.round(residentOf(pid) / 2 ** 20);
+  console.log(`${state.padEnd(40)} ${cpu.padStart(5)} % of a core   ${resident} MiB resident`);
 }
 
 const opened: Awaited<ReturnType<typeof openSync>>[] = [];

@@ -5,12 +5,14 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { getCACertificates, setDefaultCACertificates } from 'node:tls';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { makeCertificate } from '../simulator/certificate.ts';
 import { tour } from './tour.ts';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
-const usage = 'usage: npm run demo -- [--port N] [--pve-port N] [--guests N] [--check]   (0 picks a free port)';
+const usage = 'usage: npm run demo -- [--port N] [--pve-port N] [--guests N] [--tls] [--check]   (0 picks a free port)';
 
 /** What the demo's records grant, for the person who reads. */
 const users = [
@@ -32,6 +34,7 @@ function options() {
         port: { type: 'string' },
         'pve-port': { type: 'string' },
         guests: { type: 'string', default: '0' },
+        tls: { type: 'boolean', default: false },
         check: { type: 'boolean', default: false },
       },
     });
@@ -41,6 +44,7 @@ function options() {
       port: number('--port', values.port ?? free ?? '8081', 65535),
       pvePort: number('--pve-port', values['pve-port'] ?? free ?? '8006', 65535),
       guests: number('--guests', values.guests, 1_000_000),
+      tls: values.tls,
       check: values.check,
     };
   } catch (error) {
@@ -99,41 +103,61 @@ async function stop({ child }: Part): Promise<void> {
   await ended;
 }
 
+/** A self-signed certificate of the server's, and the settings that name its files. */
+interface Identity {
+  readonly settings: { readonly certificate: string; readonly key: string };
+  readonly fingerprint: string;
+}
+
+/** Makes a certificate for localhost, which this process trusts from then on. */
+async function makeIdentity(directory: string): Promise<Identity> {
+  const { certificate, key, fingerprint } = await makeCertificate('localhost');
+  const settings = { certificate: join(directory, 'server.pem'), key: join(directory, 'server.key') };
+  writeFileSync(settings.certificate, certificate);
+  writeFileSync(settings.key, key, { mode: 0o600 });
+  setDefaultCACertificates([...getCACertificates('default'), certificate]);
+  return { settings, fingerprint };
+}
+
 /** The demo's configuration with these addresses and a database that is thrown away. */
-function writeConfig(directory: string, pveUrl: string, port: number): string {
+function writeConfig(directory: string, pveUrl: string, port: number, identity: Identity | undefined): string {
   const config = JSON.parse(readFileSync(join(root, 'config', 'demo.json'), 'utf8'));
   config.$schema = join(root, 'config', 'config.schema.json');
   config.backends.pve.config.url = pveUrl;
   config.backends.localdb.config.dbfile = join(root, 'config', 'demo-users.json');
   config.application.listenPort = port;
+  if (identity !== undefined) config.application.tls = identity.settings;
   config.database = join(directory, 'demo.db');
   const file = join(directory, 'config.json');
   writeFileSync(file, JSON.stringify(config, null, 2));
   return file;
 }
 
-function introduce(url: string, pveUrl: string): string {
+function introduce(url: string, pveUrl: string, identity: Identity | undefined): string {
   const jar = 'demo-cookies.txt';
+  const curl = identity === undefined ? 'curl' : `curl --cacert ${identity.settings.certificate}`;
   const csrf = `-H "CSRFPreventionToken: $(awk '/CSRF/ {print $7}' ${jar})"`;
   return [
     '',
     `Server:  ${url}/api/   (in front of the simulated cluster at ${pveUrl})`,
+    ...(identity === undefined ? [] : [`         its certificate, SHA-256: ${identity.fingerprint}`]),
     '',
     ...users.map(([name, password, grants]) => `  ${name.padEnd(10)} password ${password.padEnd(10)}  ${grants}`),
     '',
     'Sign in, see the quota, create a guest, be refused:',
     '',
-    `  curl -c ${jar} ${url}/api/access/ticket -d username=alice@pve -d password=alice-demo`,
-    `  curl -b ${jar} ${url}/api/user/dynamic/resources`,
-    `  curl -b ${jar} ${csrf} ${url}/api/cluster/n1/qemu/150/create -d name=web -d cores=2 -d memory=1024 -d pool=alice`,
-    `  curl -b ${jar} ${csrf} ${url}/api/cluster/n1/qemu/151/create -d name=huge -d cores=64 -d memory=1024 -d pool=alice`,
+    `  ${curl} -c ${jar} ${url}/api/access/ticket -d username=alice@pve -d password=alice-demo`,
+    `  ${curl} -b ${jar} ${url}/api/user/dynamic/resources`,
+    `  ${curl} -b ${jar} ${csrf} ${url}/api/cluster/n1/qemu/150/create -d name=web -d cores=2 -d memory=1024 -d pool=alice`,
+    `  ${curl} -b ${jar} ${csrf} ${url}/api/cluster/n1/qemu/151/create -d name=huge -d cores=64 -d memory=1024 -d pool=alice`,
     '',
+    `PVE's own API is at ${url}/api2/json/, for any PVE client${identity === undefined ? '; most insist on TLS: --tls' : ''}.`,
     'Ctrl-C stops both.',
   ].join('\n');
 }
 
 async function main(): Promise<number> {
-  const { port, pvePort, guests, check } = options();
+  const { port, pvePort, guests, tls, check } = options();
   const directory = mkdtempSync(join(tmpdir(), 'pve-quota-proxy-demo-'));
   const parts: Part[] = [];
   try {
@@ -144,9 +168,10 @@ async function main(): Promise<number> {
     );
     parts.push(cluster);
     const pveUrl = cluster.found;
+    const identity = tls ? await makeIdentity(directory) : undefined;
     const server = await start(
       'server',
-      ['src/main.ts', '--config', writeConfig(directory, pveUrl, port)],
+      ['src/main.ts', '--config', writeConfig(directory, pveUrl, port, identity)],
       (line) => /"url":"([^"]+)"/.exec(line)?.[1],
     );
     parts.push(server);
@@ -154,7 +179,7 @@ async function main(): Promise<number> {
     const url = server.found.replace('127.0.0.1', 'localhost');
     await ready(url);
     if (check) return (await tour(url)) ? 0 : 1;
-    console.log(introduce(url, pveUrl));
+    console.log(introduce(url, pveUrl, identity));
     await interrupted(parts);
     return 0;
   } finally {

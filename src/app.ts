@@ -1,6 +1,7 @@
 /** The HTTP server as a whole: what holds for every surface. */
 
-import type { IncomingMessage } from 'node:http';
+import type { ServerOptions } from 'node:http';
+import { Server as TlsServer } from 'node:tls';
 import Fastify, {
   type FastifyBaseLogger,
   type FastifyInstance,
@@ -13,11 +14,14 @@ import { aasRoutes } from './routes/aas/index.ts';
 import { plainText, refusalOf } from './routes/edge.ts';
 import { type Health, healthRoute } from './routes/health.ts';
 import type { Load } from './routes/load.ts';
+import { pveRoutes, sayPveError } from './routes/pve/index.ts';
 import type { Rooms } from './routes/rooms.ts';
+import { minVersion, openPair, PairWatch } from './routes/tls.ts';
 
 /** How long a client may take to send a request, and its headers, in ms; and how often that is looked after. */
 const requestTimeout = 30_000;
 const headersTimeout = 10_000;
+const handshakeTimeout = 10_000;
 const connectionsCheckingInterval = 2000;
 
 /** Connections at a time, idle ones and WebSockets included; further ones are closed at once. */
@@ -41,15 +45,27 @@ export function buildApp(
   rooms: Rooms,
   { load, health }: Condition,
 ): FastifyInstance {
-  const loggerInstance: FastifyBaseLogger = rooms.log;
+  const { log, sockets } = rooms;
+  const loggerInstance: FastifyBaseLogger = log;
+  const { tls } = application;
+  const pair = tls === undefined ? undefined : openPair(tls);
+  const http: ServerOptions = {
+    headersTimeout,
+    connectionsCheckingInterval,
+    // Requests that offer another protocol, such as HTTP/2, are served as if they did not.
+    shouldUpgradeCallback: (request) => sockets.isWanted(request),
+  };
   const app = Fastify({
+    ...(pair === undefined ? { http } : { https: { ...http, ...pair, minVersion, handshakeTimeout } }),
     loggerInstance,
     logController: new LogController({ disableRequestLogging: true }),
+    // A logger for each request would cost more than finding its route.
+    childLoggerFactory: (logger) => logger,
     bodyLimit: limits.bodyBytes,
     trustProxy: [...application.trustedProxies],
-    requestTimeout,
+    // Uploads take their time; for all else the hook below keeps it.
+    requestTimeout: 0,
     connectionTimeout: taskWait * 1000 + stillness,
-    http: { headersTimeout, connectionsCheckingInterval, shouldUpgradeCallback: wantsWebSocket },
     // The guard says it in our words.
     return503OnClosing: false,
     exposeHeadRoutes: false,
@@ -57,32 +73,54 @@ export function buildApp(
     frameworkErrors: sayError,
   });
   app.server.maxConnections = maxConnections;
+  sockets.serve(app.server);
+  if (tls !== undefined && pair !== undefined && app.server instanceof TlsServer) {
+    const watch = new PairWatch(app.server, tls, pair, { log });
+    app.addHook('onClose', async () => watch.close());
+  }
   app.setErrorHandler(sayError);
   app.setNotFoundHandler((request, reply) =>
     reply.code(404).send({ error: plainText(`There is no ${request.method} ${pathOf(request)}`) }),
   );
-  app.addHook('onRequest', async (_request, reply) => {
+  app.addHook('onRequest', (_request, reply, done) => {
     reply.header('x-content-type-options', 'nosniff');
+    done();
   });
-  app.addHook('onResponse', async (request, reply) => {
-    const ms = Math.round(reply.elapsedTime);
-    request.log.debug({ method: request.method, path: pathOf(request), status: reply.statusCode, ms }, 'answered');
+  app.addHook('onRequest', (request, _reply, done) => {
+    limitBody(request);
+    done();
   });
+  if (log.isLevelEnabled('debug'))
+    app.addHook('onResponse', async (request, reply) => {
+      const ms = Math.round(reply.elapsedTime);
+      log.debug({ method: request.method, path: pathOf(request), status: reply.raw.statusCode, ms }, 'answered');
+    });
   allowOrigins(app, application.corsOrigins);
   healthRoute(app, health);
   app.register(async (surfaces) => {
     load.guard(surfaces, rooms.stopping);
     surfaces.register((api) => aasRoutes(api, rooms), { prefix: '/api' });
+    surfaces.register((api) => pveRoutes(api, rooms), { prefix: '/api2' });
   });
   return app;
 }
 
-/** Requests that offer another protocol than WebSocket, such as HTTP/2, are served as if they did not. */
-function wantsWebSocket({ headers }: IncomingMessage): boolean {
-  return headers.upgrade?.toLowerCase() === 'websocket';
+/** Ends a connection whose request has not arrived in time. */
+function limitBody(request: FastifyRequest): void {
+  const { raw, headers } = request;
+  if (headers['content-length'] === undefined && headers['transfer-encoding'] === undefined) return;
+  if (request.routeOptions.config?.streams === true) return;
+  const late = setTimeout(() => {
+    if (!raw.complete) raw.socket.end('HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n\r\n');
+  }, requestTimeout);
+  raw.once('close', () => clearTimeout(late));
 }
 
 function sayError(error: unknown, request: FastifyRequest, reply: FastifyReply): void {
+  if (request.url.startsWith('/api2/')) {
+    sayPveError(error, request, reply);
+    return;
+  }
   const { status, message, headers } = refusalOf(error);
   if (status === 500) request.log.error({ err: error }, 'an error of ours');
   reply

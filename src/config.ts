@@ -9,8 +9,12 @@ import { backendsSchema, faultsOfModules, kindOf } from './backends/index.ts';
 import { normaliseRecord, type RecordPatch, recordSchema } from './backends/normalise.ts';
 import type { Fault } from './errors.ts';
 import { isObject, JsonError, parseJson } from './json.ts';
+import { type BeyondGuest, beyondGuest } from './pve/beyond.ts';
+import { consoleLimits } from './pve/console.ts';
+import { uploadLimits } from './pve/upload.ts';
 import type { UpstreamSettings } from './pve/upstream-settings.ts';
 import { faultsOfResources, type Resources, resourcesSchema } from './quota/resources.ts';
+import { readPair, tlsSettings } from './routes/tls.ts';
 import { type Checked, check, didYouMean, expected, FaultsError, fits } from './schema.ts';
 import { masked, withoutReferences } from './secret.ts';
 
@@ -36,7 +40,16 @@ const olderHandlers = z
   });
 
 const todaysHandlers = z
-  .strictObject({ instance, users: z.strictObject({ realm: z.record(text, list), any: list }) })
+  .strictObject({
+    instance,
+    users: z.strictObject({
+      realm: z.record(text, list),
+      any: list,
+      groups: list
+        .exactOptional()
+        .describe('Groups whose records count for their members, the last one most: lab@pve, students@ldap.'),
+    }),
+  })
   .transform(({ instance, users }): Handlers => ({ instance, users: { ...users, otherwise: [] } }));
 
 /** Which backend serves what; older forms are brought to today's. */
@@ -81,6 +94,9 @@ const application = z
       .default(['127.0.0.1', '::1'])
       .describe('Web servers in front whose X-Forwarded-For is believed.'),
     corsOrigins: z.array(origin).default([]).describe('Exact origins of dashboards that are served from elsewhere.'),
+    tls: tlsSettings
+      .exactOptional()
+      .describe('Serve HTTPS; the files are read anew when they change. Without it: HTTP.'),
   })
   .prefault({});
 
@@ -107,6 +123,34 @@ const clientsync = z
   })
   .prefault({});
 
+/** What every tenant may use beside what is theirs. */
+const tenants = z
+  .strictObject({
+    parameters: z
+      .array(z.enum(Object.keys(beyondGuest) as BeyondGuest[]))
+      .default([])
+      .describe(
+        'Parameters that reach beyond a guest and are refused otherwise; PVE takes most of them from root alone.',
+      ),
+    volumes: z
+      .array(
+        z.string().regex(/^[A-Za-z][\w.-]*:[^\s,*]*\*?$/, {
+          error: expected('a volume id such as nfs:import/debian.qcow2, or its beginning and a final *'),
+        }),
+      )
+      .default([])
+      .describe('Media, images to import, snippets and backups that belong to nobody; a final * stands for any rest.'),
+    urls: z
+      .array(
+        z.string().regex(/^https?:\/\/[a-z0-9.-]+(:\d+)?\/[^\s*]*\*?$/, {
+          error: expected('a URL such as https://cloud.debian.org/images/*'),
+        }),
+      )
+      .default([])
+      .describe('From where the nodes may fetch files for tenants; a final * stands for any rest.'),
+  })
+  .prefault({});
+
 const seconds = z.number().positive();
 
 const schema = z.strictObject({
@@ -121,6 +165,7 @@ const schema = z.strictObject({
     .exactOptional()
     .describe('Where ISO images and container templates are listed.'),
   backups: z.strictObject({ storage: text }).exactOptional().describe('Where backups are kept.'),
+  tenants: tenants.describe('What every tenant may use beside what is theirs.'),
   resources: resourcesSchema
     .prefault({})
     .describe('What is limited: cpu, cores, memory, swap, network, pci, and storages by their ids.'),
@@ -147,6 +192,8 @@ const schema = z.strictObject({
     .strictObject({
       bodyBytes: z.int().min(1024).default(524_288),
       concurrentRequests: z.int().positive().default(500),
+      consoles: consoleLimits,
+      uploads: uploadLimits,
     })
     .prefault({})
     .describe('The largest body that is accepted, and how many requests are served at a time.'),
@@ -175,7 +222,8 @@ export const defaultConfigFile = 'config/config.json';
  */
 export function loadConfig(file: string, { secrets = 'read' }: { readonly secrets?: 'read' | 'unread' } = {}): Config {
   const input = parse(file);
-  const checked = checkConfig(secrets === 'read' ? input : withoutReferences(input), dirname(resolve(file)));
+  const readable = secrets === 'read';
+  const checked = checkConfig(readable ? input : withoutReferences(input), dirname(resolve(file)), readable);
   if (!fits(checked)) throw new FaultsError(file, checked.faults);
   return checked.value;
 }
@@ -198,13 +246,14 @@ function parse(file: string): unknown {
 }
 
 /** Checks each section, and then what they say about each other as far as they can be understood: all faults appear together. */
-function checkConfig(input: unknown, directory: string): Checked<Config> {
+function checkConfig(input: unknown, directory: string, readable: boolean): Checked<Config> {
   const checked = check(schema, input);
   const understood = fits(checked) ? checked.value : partly(input);
   const faults = [
     ...checked.faults,
     ...crossFaults(understood, importsOf(input), directory),
     ...faultsOfResources(isObject(input) ? input.resources : undefined),
+    ...(readable && understood.application?.tls !== undefined ? readPair(understood.application.tls).faults : []),
   ];
   if (!fits(checked) || faults.length > 0) return { faults };
   const { $schema: _, ...config } = checked.value;

@@ -5,6 +5,8 @@ export type ErrorCode =
   | 'unauthenticated'
   | 'forbidden'
   | 'not_found'
+  | 'too_large'
+  | 'too_slow'
   | 'unknown_method'
   | 'conflict'
   | 'too_many_requests'
@@ -62,6 +64,18 @@ export class NotFoundError extends ApiError {
 export class UnknownMethodError extends ApiError {
   override readonly name = 'UnknownMethodError';
   override readonly code = 'unknown_method';
+}
+
+/** What was sent is longer than this server takes. */
+export class TooLargeError extends ApiError {
+  override readonly name = 'TooLargeError';
+  override readonly code = 'too_large';
+}
+
+/** What was announced did not come in time. */
+export class TooSlowError extends ApiError {
+  override readonly name = 'TooSlowError';
+  override readonly code = 'too_slow';
 }
 
 /** It is there already, or another change of the same instance is under way. */

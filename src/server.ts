@@ -17,7 +17,10 @@ import { Sessions } from './backends/sessions.ts';
 import { type Config, pveSettings } from './config.ts';
 import { ApiError } from './errors.ts';
 import { Hosts } from './pve/hosts.ts';
+import { Relay } from './pve/relay.ts';
 import { Root } from './pve/root.ts';
+import { Slots } from './pve/slots.ts';
+import { withUploads } from './pve/upload.ts';
 import { createUpstream } from './pve/upstream.ts';
 import { Ledger } from './quota/ledger.ts';
 import { countedKeys } from './quota/usage.ts';
@@ -25,6 +28,7 @@ import type { Health } from './routes/health.ts';
 import { Load } from './routes/load.ts';
 import type { Rooms } from './routes/rooms.ts';
 import { SignInLimit } from './routes/sign-in-limit.ts';
+import { WebSockets } from './routes/web-sockets.ts';
 import { type DatabaseLock, lockDatabase, openDatabase } from './store/database.ts';
 
 export interface ServerOptions {
@@ -35,7 +39,7 @@ export interface ServerOptions {
 
 /** A server that listens. */
 export interface Server {
-  /** `http://host:port` */
+  /** `http://host:port`, or `https://host:port`. */
   readonly url: string;
   readonly inventory: Inventory;
   readonly rounds: Rounds;
@@ -91,7 +95,13 @@ async function serve(
   const counted = countedKeys(config.resources);
   const database = openDatabase(config.database);
   const hosts = new Hosts(settings, { log });
-  const upstream = createUpstream(settings, { log, giveUp: givingUp.signal }, hosts);
+  const giveUp = givingUp.signal;
+  const upstream = withUploads(createUpstream(settings, { log, giveUp }, hosts), {
+    hosts,
+    idle: config.limits.uploads.idle,
+    giveUp,
+  });
+  const relay = new Relay(settings, hosts);
   const directory = await openDirectory(config, { configFile, log, database, upstream });
   const ledger = new Ledger(database);
   const inventory = new Inventory({ upstream, ledger, log, counted, backupStorage: config.backups?.storage });
@@ -110,6 +120,7 @@ async function serve(
     counted,
     media: config.useriso,
     backupStorage: config.backups?.storage,
+    allowances: config.tenants,
     root: new Root(upstream, settings.root),
   };
   const load = new Load(config.limits.concurrentRequests);
@@ -127,9 +138,12 @@ async function serve(
     directory,
     sessions: new Sessions(upstream),
     signInLimit: new SignInLimit(),
+    sockets: new WebSockets(),
     gate,
     upstream,
+    relay,
     hosts,
+    uploads: new Slots(config.limits.uploads.total, 0),
     inventory,
     watch: new Watch({ inventory, log }),
     ledger,
@@ -170,7 +184,7 @@ async function serve(
       rounds.close();
       const cut = setTimeout(() => givingUp.abort(), until(forCalls));
       await settlement.close(until(forCalls));
-      await upstream.close();
+      await Promise.all([upstream.close(), relay.close()]);
       clearTimeout(cut);
       await soon(Promise.all([closed, load.idle(), directory.close()]), 1);
       load.close();

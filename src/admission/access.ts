@@ -75,6 +75,33 @@ export function mustBeOwnPlace(
     throw new ForbiddenError(faults.map(({ field, problem }) => `${field}: ${problem}`).join('; '));
 }
 
+/** Throws unless a guest that goes to this node stays on the user's nodes. */
+export function mustBeOwnNode({ cluster }: UserRecord, node: string): void {
+  if (!grants(cluster.nodes, node))
+    throw new ForbiddenError(`node: ${node} is not one of your nodes (${listed(cluster.nodes)})`);
+}
+
+/** Guests that go into a pool: it is one of the caller's, PVE makes them an operator there, and who pays stays as it is. */
+export async function mustJoin(
+  { upstream, ledger, operatorPrivilege }: Gate,
+  caller: Caller,
+  pool: string,
+  vmids: readonly number[],
+): Promise<void> {
+  const { pools } = caller.record.cluster;
+  if (!grants(pools, pool)) throw new ForbiddenError(`pool: ${pool} is not one of your pools (${listed(pools)})`);
+  if (!(await holds(upstream, caller, `/pool/${pool}`, operatorPrivilege)))
+    throw new ForbiddenError(`you have no ${operatorPrivilege} on pool ${pool} in PVE`);
+  for (const vmid of vmids) {
+    const payers = new Set(ledger.payersOf(vmid));
+    const claimants = new Set(ledger.payersOfNew({ vmid, pool }, caller.user, true));
+    if (ledger.recordedPayers(vmid).length === 0 && payers.symmetricDifference(claimants).size > 0)
+      throw new ForbiddenError(
+        `pool: others would pay for instance ${vmid} there; ask an administrator to record its payer first`,
+      );
+  }
+}
+
 /** An instance that is there: PVE makes the caller its operator, and it is theirs to pay for or in a pool of theirs. */
 export async function mustBeTheirs(
   { upstream, inventory, ledger, operatorPrivilege }: Gate,
@@ -106,10 +133,7 @@ export async function placed(
   { node, vmid }: { readonly node: string; readonly vmid: number },
 ): Promise<Config> {
   if (!Number.isSafeInteger(vmid) || vmid < 100) {
-    throw new BadRequestError({
-      field: 'vmid',
-      problem: `must be a vmid from 100 to 999999999, not ${JSON.stringify(params.vmid ?? null)}`,
-    });
+    throw new BadRequestError({ field: 'vmid', problem: 'the new guest needs a vmid from 100 to 999999999' });
   }
   if (caller.record.cluster.admin) return params;
   const pool = poolFor(caller.record, params.pool);

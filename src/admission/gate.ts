@@ -7,6 +7,7 @@ import type { Ledger } from '../quota/ledger.ts';
 import type { Resources } from '../quota/resources.ts';
 import type { Inventory } from './inventory.ts';
 import type { Payers } from './payers.ts';
+import type { Allowances } from './policy.ts';
 import type { Settlement } from './settlement.ts';
 import type { Turns } from './turns.ts';
 
@@ -27,6 +28,7 @@ export interface Gate {
   readonly media: { readonly node: string; readonly storage: string } | undefined;
   /** Where backups are made and counted. */
   readonly backupStorage: string | undefined;
+  readonly allowances: Allowances;
   /** PVE's root, for what PVE takes from nobody else. */
   readonly root: Root;
 }

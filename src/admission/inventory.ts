@@ -21,6 +21,7 @@ import {
 } from '../pve/instance.ts';
 import {
   type ClusterNode,
+  type Content,
   type Guest,
   noContent,
   type PciFunction,
@@ -32,7 +33,8 @@ import {
   unlistedGuest,
 } from '../pve/listing.ts';
 import { privilegesOn } from '../pve/rights.ts';
-import type { Absence, Ledger, Sighting, Stamp } from '../quota/ledger.ts';
+import type { Absence, FileName, Ledger, Sighting, Stamp } from '../quota/ledger.ts';
+import { isShelf } from '../quota/shelves.ts';
 import { usageOf } from '../quota/usage.ts';
 import { Memory, type Reading } from './memory.ts';
 
@@ -68,6 +70,9 @@ interface Devices extends Required<Pick<Host, 'mappings'>> {
 
 /** How long a node's list of devices is believed, in ms. */
 const devicesBelievedFor = 600_000;
+
+/** How far PVE's clock may be from ours, in seconds. */
+const clockSkew = 60;
 
 /** How often a look begins anew because a change of that instance was opened or settled meanwhile. */
 const mostLooks = 5;
@@ -156,6 +161,11 @@ export class Inventory {
     };
   }
 
+  /** Where a storage's volumes lie, as a node sees them: a shared storage by its name, another as `node/storage`. */
+  placeOf(storage: string, node: string): string {
+    return this.#storages.some((row) => row.storage === storage && row.shared) ? storage : `${node}/${storage}`;
+  }
+
   /** The volumes that storages held under a vmid when they were last looked at, as a guest on `node` has them. */
   volumes(vmid: number, node: string): ReadonlyMap<string, Volume> {
     return this.#memory.volumes(vmid, node);
@@ -195,8 +205,8 @@ export class Inventory {
     if (!this.#listed) await this.list();
     const places = new Map<string, StorageOnNode>();
     for (const row of this.#storages) {
-      const place = this.#placeOf(row.storage, row.node);
-      const wanted = row.holdsImages || row.storage === this.#backupStorage;
+      const place = this.placeOf(row.storage, row.node);
+      const wanted = row.holdsImages || row.storage === this.#backupStorage || this.#ledger.shelvesAt(place).size > 0;
       if (row.available && wanted && !places.has(place)) places.set(place, row);
     }
     for (const [place, row] of places) {
@@ -217,6 +227,7 @@ export class Inventory {
 
   async #look(where: Whereabouts, storages: Storages): Promise<Look> {
     const { vmid } = where;
+    if (isShelf(vmid)) return this.#lookAtShelf(where);
     const stamp = this.#ledger.stamp();
     const listed = this.#guests.get(vmid);
     const place: Whereabouts = { vmid, node: listed?.node ?? where.node, type: listed?.type ?? where.type };
@@ -255,6 +266,31 @@ export class Inventory {
     return this.#look(where, storages);
   }
 
+  /**
+   * Lists the storages where files of a shelf lie or are awaited. The instance has the files that are on their way as
+   * well, so that what is judged on it takes them into account.
+   */
+  async #lookAtShelf({ vmid, node }: Whereabouts): Promise<Look> {
+    const stamp = this.#ledger.stamp();
+    const files = this.#ledger.filesOn(vmid);
+    const awaited = files.filter((file) => file.awaited !== undefined);
+    const needed = new Set(awaited.map(({ place }) => place));
+    await Promise.all(
+      [...new Set(files.map(({ place }) => place))].map(async (place) => {
+        const row = this.#storages.find((one) => one.available && this.placeOf(one.storage, one.node) === place);
+        if (row !== undefined) await this.#listStorage(place, row).catch(needed.has(place) ? undefined : () => {});
+        else if (needed.has(place)) throw new UpstreamBrokenError(`storage ${place} cannot be listed at the moment`);
+      }),
+    );
+    const volumes = new Map(this.#memory.volumes(vmid, node));
+    for (const { volid, awaited: bytes = 0 } of awaited) {
+      if (bytes > (volumes.get(volid)?.bytes ?? 0))
+        volumes.set(volid, { volid, storage: storageOf(volid), bytes, format: '' });
+    }
+    const instance = { ...shelfOf(vmid, this.host(node)), volumes };
+    return { stamp, instance, sighting: this.#shelved(vmid, node) };
+  }
+
   #chosen(storages: Storages, vmid: number, found: Instance | null): readonly string[] {
     if (storages === 'all') return this.#storagesOf(vmid, found);
     if (typeof storages !== 'function') return storages;
@@ -272,6 +308,7 @@ export class Inventory {
     for (const { storage } of this.volumes(vmid, '').values()) storages.add(storage);
     for (const { resource } of this.#ledger.account(vmid)?.booking ?? []) {
       if (resource.startsWith('storage:')) storages.add(resource.slice('storage:'.length));
+      if (resource === 'backups' && this.#backupStorage !== undefined) storages.add(this.#backupStorage);
     }
     return [...storages];
   }
@@ -287,8 +324,8 @@ export class Inventory {
         );
       this.#memory.setContent(
         vmid,
-        this.#placeOf(storage, node),
-        readContent(answer.data).get(vmid) ?? noContent,
+        this.placeOf(storage, node),
+        readContent(answer.data).guests.get(vmid) ?? noContent,
         stamp,
       );
     };
@@ -369,11 +406,38 @@ export class Inventory {
     const answer = await this.#read('/nodes/{}/storage/{}/content', [node, storage]);
     if (!succeeded(answer))
       throw new UpstreamBrokenError(`storage ${storage} does not list its volumes: ${answer.status} ${answer.reason}`);
-    const found = readContent(answer.data);
-    for (const vmid of new Set([...found.keys(), ...this.#memory.vmidsAt(place)])) {
-      if (!this.#ledger.isCurrent(vmid, stamp)) continue;
-      if (this.#memory.setContent(vmid, place, found.get(vmid) ?? noContent, stamp)) this.#tell(vmid, node, stamp);
+    const { guests, files } = readContent(answer.data);
+    const owned = Map.groupBy(files, ({ volid }) => this.#ledger.shelfWith({ place, volid }));
+    const contentOf = (id: number): Content => guests.get(id) ?? { ...noContent, volumes: owned.get(id) ?? [] };
+    const ids = new Set([...guests.keys(), ...this.#memory.vmidsAt(place), ...this.#ledger.shelvesAt(place)]);
+    for (const id of ids) {
+      if (!this.#ledger.isCurrent(id, stamp)) continue;
+      const changed = this.#memory.setContent(id, place, contentOf(id), stamp);
+      if (isShelf(id)) this.#tellOfShelf(id, stamp);
+      else if (changed) this.#tell(id, node, stamp);
     }
+  }
+
+  /** Tells the ledger what is on a shelf, once all its places have been listed. */
+  #tellOfShelf(id: number, stamp: Stamp): void {
+    const listed = this.#ledger.filesOn(id).every(({ place }) => this.#memory.hasListed(id, place));
+    const node = this.#ledger.shelf(id)?.node;
+    if (listed && node !== undefined) this.#ledger.see(this.#shelved(id, node), stamp);
+  }
+
+  /** What is on a shelf, as far as its places have been listed; what is not cannot be told. */
+  #shelved(vmid: number, node: string): Absence {
+    const volumes = this.#memory.volumes(vmid, node);
+    const recorded = this.#ledger.filesOn(vmid);
+    const isListed = ({ place }: FileName) => this.#memory.hasListed(vmid, place);
+    const untold = recorded
+      .filter((file) => !isListed(file))
+      .map(({ place, volid }) => {
+        return { resource: `storage:${storageOf(volid)}`, reason: `storage ${place} has not been listed yet` };
+      });
+    const { lines, unknown } = usageOf({ ...shelfOf(vmid, this.host(node)), volumes });
+    const missing = recorded.filter((file) => isListed(file) && !volumes.has(file.volid));
+    return { vmid, gone: true, node, usage: { lines, unknown: [...unknown, ...untold] }, missing };
   }
 
   /** Tells the ledger what the parts that are known add up to. */
@@ -404,10 +468,16 @@ export class Inventory {
 
   /** The backups that count: those on the backup storage, but for the ones that an earlier guest of this vmid has left. */
   #backups(instance: Instance): readonly Backup[] {
-    const born = bornAt(instance);
+    const born = bornAt(instance) ?? this.#createdAt(instance.vmid);
     const counts = ({ volid, ctime }: Backup) =>
       volid.startsWith(`${this.#backupStorage}:`) && (born === undefined || ctime >= born);
     return this.#backupStorage === undefined ? [] : this.#memory.backups(instance.vmid).filter(counts);
+  }
+
+  /** When a guest was created through us, in seconds since 1970 by PVE's clock: containers do not say it themselves. */
+  #createdAt(vmid: number): number | undefined {
+    const createdAt = this.#ledger.createdAt(vmid);
+    return createdAt === undefined ? undefined : createdAt / 1000 - clockSkew;
   }
 
   #sighting(instance: Instance): Sighting {
@@ -439,10 +509,6 @@ export class Inventory {
     return this.#storages.some((row) => row.storage === storage && row.node === node);
   }
 
-  #placeOf(storage: string, node: string): string {
-    return this.#storages.some((row) => row.storage === storage && row.shared) ? storage : `${node}/${storage}`;
-  }
-
   /** The PCI functions of a node as PVE lists them, read at most every ten minutes; none when PVE does not tell. */
   async devices(node: string): Promise<readonly PciFunction[]> {
     const known = this.#devices.get(node);
@@ -463,6 +529,15 @@ export class Inventory {
   #read(path: string, values: readonly (string | number)[] = [], params: Params = {}): Promise<Answer> {
     return this.#upstream.send(call('GET', path, values, params), { kind: 'service' });
   }
+}
+
+/** A shelf, as an instance that is nothing but volumes. */
+function shelfOf(vmid: number, host: Host): Omit<Instance, 'volumes'> {
+  return { type: 'qemu', vmid, host, current: {}, next: {}, absent: true };
+}
+
+function storageOf(volid: string): string {
+  return volid.slice(0, volid.indexOf(':'));
 }
 
 function passesDevices({ current, next }: Reading): boolean {

@@ -45,6 +45,11 @@ export class Memory {
     );
   }
 
+  /** Whether what a place holds of the vmid was read. */
+  hasListed(vmid: number, place: string): boolean {
+    return this.#parts.get(vmid)?.content.has(place) === true;
+  }
+
   /** The storages of other nodes that held anything of the vmid, each with its node. */
   placesBeside(vmid: number, node: string): (readonly [string, string])[] {
     const content = this.#parts.get(vmid)?.content ?? new Map<string, Part<Content>>();

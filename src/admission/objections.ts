@@ -2,20 +2,35 @@
 
 import { BadRequestError, type Fault, NotReadyError } from '../errors.ts';
 import { call, succeeded } from '../pve/call.ts';
+import type { Caller } from './access.ts';
 import type { Gate } from './gate.ts';
-import type { Change, ChangePolicy, Medium } from './policy.ts';
+import { type Change, type ChangePolicy, isOpen, type Medium } from './policy.ts';
 
 /** Throws, with all faults at once, when the change would use volumes of others, host paths, or media that are not on offer. */
-export async function mustNotObject(gate: Gate, policy: ChangePolicy, change: Change): Promise<void> {
+export async function mustNotObject(gate: Gate, policy: ChangePolicy, change: Change, caller: Caller): Promise<void> {
   const faults: Fault[] = [...(policy.objections?.(change) ?? [])];
   for (const medium of policy.media?.(change.params) ?? []) {
-    const problem = await problemOf(gate, medium);
+    const problem = await problemOf(gate, medium, change, caller);
     if (problem !== null) faults.push({ field: medium.field, problem });
   }
   if (faults.length > 0) throw new BadRequestError(faults);
 }
 
-async function problemOf({ upstream, media }: Gate, { volid, content }: Medium): Promise<string | null> {
+/** A medium is the caller's own, opened to all by the configuration, or on offer on the storage for media and nobody else's. */
+async function problemOf(
+  { upstream, media, allowances, inventory, ledger }: Gate,
+  { volid, content }: Medium,
+  { target }: Change,
+  { user }: Caller,
+): Promise<string | null> {
+  const place = inventory.placeOf(volid.slice(0, volid.indexOf(':')), target.node);
+  const owner = ledger.fileOwner({ place, volid });
+  if (owner !== undefined && owner !== user) return `${volid} is not on offer`;
+  // What is being written may be larger in a moment than PVE has just told.
+  if (owner !== undefined)
+    return ledger.isAwaited({ place, volid }) ? `${volid} is still being written; use it when that has ended` : null;
+  if (isOpen(allowances, volid)) return null;
+  if (content !== 'iso' && content !== 'vztmpl') return `${volid} is neither yours nor open to all (tenants.volumes)`;
   if (media === undefined) return 'no storage is configured to offer media from (useriso)';
   const { node, storage } = media;
   const asked = call('GET', '/nodes/{}/storage/{}/content', [node, storage], { content });

@@ -1,18 +1,22 @@
-/** What a policy is: the row of the table that admits a PVE method, and finding the row for a call. */
+/** What a policy is: the row of the table that admits a PVE method. */
 
 import type { Fault } from '../errors.ts';
-import type { Call, Method, Params } from '../pve/call.ts';
-import type { Config, GuestType, Instance } from '../pve/instance.ts';
+import { beyondGuest, beyondMeasure, entryFor, isAllowed } from '../pve/beyond.ts';
+import type { Answer, Call, Method, Params } from '../pve/call.ts';
+import type { Config, GuestType, Host, Instance } from '../pve/instance.ts';
+import type { ExpectedFile } from '../quota/ledger.ts';
+import type { Caller } from './access.ts';
+import type { Gate } from './gate.ts';
 
-/** What is wrong with a parameter's value, or null when nothing is. */
-export type ValueCheck = (value: string) => string | null;
+/** What is wrong with a parameter's value, or null when nothing is; `allowed` names parameters that the configuration opens to all. */
+export type ValueCheck = (value: string, allowed?: readonly string[]) => string | null;
 
 /** The parameters that a lifted call may carry; `net[n]` stands for `net0`, `net1`, ... */
 export type ParameterTable = Readonly<Record<string, ValueCheck>>;
 
 interface Row {
   readonly method: Method;
-  /** `/nodes/{node}/qemu/{vmid}/config`; what the braces take is said below. */
+  /** `/nodes/{node}/qemu/{vmid}/config`; what braces take depends on the name in them. */
   readonly path: string;
 }
 
@@ -25,7 +29,12 @@ export interface OwnPolicy extends Row {
   readonly ofGuest?: boolean;
   /** Its answer concerns one task, which the user for whom we started it may read. */
   readonly ofTask?: boolean;
+  /** Answers a tenant where PVE, which does not know what this server does for them, would mislead them. */
+  readonly answer?: OwnAnswer;
 }
+
+/** The answer in place of PVE's own; undefined where that one is right. Throws ApiError. */
+export type OwnAnswer = (gate: Gate, asked: Call, caller: Caller) => Promise<Answer | undefined>;
 
 /** A call that could take resources unmetered, whatever rights PVE gives: for administrators alone, with their own credentials. */
 export interface ClosedPolicy extends Row {
@@ -34,16 +43,35 @@ export interface ClosedPolicy extends Row {
   readonly reason: string;
 }
 
+/** What the configuration opens to every tenant beside what is theirs. */
+export interface Allowances {
+  /** Parameters that reach beyond a guest, by name or family. */
+  readonly parameters: readonly string[];
+  /** Volumes by id; a final `*` stands for any rest. */
+  readonly volumes: readonly string[];
+  /** URLs from which the nodes may fetch files for tenants; a final `*` stands for any rest. */
+  readonly urls: readonly string[];
+}
+
+/** Whether a volume is one that any tenant may use. */
+export function isOpen({ volumes }: Allowances, volid: string): boolean {
+  return volumes.some((one) => (one.endsWith('*') ? volid.startsWith(one.slice(0, -1)) : volid === one));
+}
+
 /** What a change of an instance needs to be judged. */
-export interface Change {
+export interface Change extends Asked {
   readonly before: Instance;
+  /** The node where the instance will be. */
+  readonly target: Host;
   /** The other guests that the call changes, or reads, by vmid. */
   readonly others: ReadonlyMap<number, Instance>;
+  /** Those that it only reads because PVE lets the caller, by the row's `sourcePrivilege`. */
+  readonly shared: ReadonlySet<number>;
   readonly params: Config;
-  /** The values of the braces in the row's path. */
-  readonly named: Named;
   /** Where backups are made and counted. */
   readonly backupStorage: string | undefined;
+  /** The file that the call would leave on a shelf. */
+  readonly file?: ExpectedFile;
   /** What PVE answered to each question of the row; undefined where it refused to say. */
   readonly told: readonly unknown[];
 }
@@ -70,8 +98,12 @@ export interface ChangePolicy extends Row {
   guests?(call: Asked): readonly number[] | null;
   /** Guests that it reads and leaves as they are: what a clone is made of, whose backup is brought back. */
   sources?(call: Asked): readonly number[];
-  /** The node that a new guest would be on; absent: the one in the path. */
+  /** The node on which the guests would then be; absent: the one in the path, or where they are. */
   node?(call: Asked): string | undefined;
+  /** The pool that the guests would go into. */
+  pool?(call: Asked): string | undefined;
+  /** It is about volumes, which may lie under a vmid that no guest has any more. */
+  readonly ofVolumes?: boolean;
   /** A privilege on a source that stands in for its being the caller's: what an administrator has shared in PVE. */
   readonly sourcePrivilege?: string;
   /** Storages whose list for the guest must be read anew before the change can be judged. */
@@ -80,6 +112,12 @@ export interface ChangePolicy extends Row {
   media?(params: Config): readonly Medium[];
   /** What only PVE knows and the projection needs, asked with the privileged token. */
   asks?(change: Change): readonly Call[];
+  /** Whether the projection needs to know the devices of the target node. */
+  devices?(change: Change): boolean;
+  /** The same parameters without PVE's other names for them. */
+  canonical?(params: Config): Config;
+  /** It is about a file that belongs to no guest; what it changes is then the shelf of the file's owner. */
+  readonly file?: FileRow;
   /** Why a tenant may not do this to this instance, whatever the quota. */
   objections?(change: Change): readonly Fault[];
   /** The instance as the call would leave it, asked for each guest that it changes. Pure: the charge is the difference. */
@@ -90,12 +128,20 @@ export interface ChangePolicy extends Row {
   needsRoot?(change: Change, forwarded: Params): boolean;
 }
 
-/** A volume that nobody owns: an iso image, or a container template. */
+/** How a row tells which file its call is about. */
+export interface FileRow {
+  /** The file's volume id, or what is wrong with its name. */
+  volid(call: Asked): string | Fault;
+  /** The most bytes that the file will then have; null when that cannot be told. Absent: the call makes no file. */
+  bytes?(change: Change): number | null;
+}
+
+/** A volume that no guest owns: an iso image, a container template, something to import, a snippet. */
 export interface Medium {
   /** The parameter that names it. */
   readonly field: string;
   readonly volid: string;
-  readonly content: 'iso' | 'vztmpl';
+  readonly content: 'iso' | 'vztmpl' | 'import' | 'snippets';
 }
 
 /** Whether PVE accepts `digest`, so that the change applies to the configuration that it was judged on or not at all. */
@@ -106,7 +152,11 @@ export function takesDigest({ params }: ChangePolicy): boolean {
 /** A call as far as it says which guests it is about. */
 export interface Asked {
   readonly params: Params;
+  /** The values of the braces in the row's path. */
   readonly named: Named;
+  readonly allowances: Allowances;
+  /** Of an upload: the most bytes that the file may have. */
+  readonly sent?: number;
 }
 
 export type Policy = OwnPolicy | ClosedPolicy | ChangePolicy;
@@ -117,85 +167,12 @@ export interface Resolved {
   readonly named: Named;
 }
 
-interface Compiled {
-  readonly policy: Policy;
-  readonly parts: readonly string[];
-}
-
-/** A part in braces takes only what PVE would understand as such a thing and nothing else. */
-const braces: Readonly<Record<string, RegExp>> = {
-  '{node}': /^(?!localhost$)[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?$/i,
-  '{vmid}': /^[1-9][0-9]{2,8}$/,
-  '{upid}': /^UPID:[^\s/]+:$/,
-  '{snapshot}': /^[A-Za-z][A-Za-z0-9_-]{1,39}$/,
-  '{storage}': /^[A-Za-z][A-Za-z0-9._-]*[A-Za-z0-9]$/,
-  // With or without its storage, as PVE takes it.
-  '{backup}': /^(?:[A-Za-z][A-Za-z0-9._-]*[A-Za-z0-9]:)?backup\/[A-Za-z0-9._:+/-]+$/,
-};
-
-/** What finding a row looks at: parameters as far as they are known. */
-type Sought = Pick<Call, 'method' | 'segments' | 'params'>;
-
-/** Makes the function that finds the row for a call; undefined when no row admits it. Of several rows the first that fits is taken. */
-export function policyTable(rows: readonly Policy[]): (sought: Sought) => Resolved | undefined {
-  const byMethod = Map.groupBy(
-    rows.map((policy): Compiled => ({ policy, parts: policy.path.split('/').filter((part) => part !== '') })),
-    ({ policy }) => policy.method,
-  );
-  return ({ method, segments, params }) => {
-    const found = byMethod
-      .get(method)
-      ?.find(
-        ({ policy, parts }) => matches(parts, segments) && (!('when' in policy) || policy.when?.(params) !== false),
-      );
-    if (found === undefined) return undefined;
-    const named = found.parts.flatMap((part, index) => (part in braces ? [[part.slice(1, -1), segments[index]]] : []));
-    return { policy: found.policy, named: Object.fromEntries(named) };
-  };
-}
-
-function matches(parts: readonly string[], segments: readonly string[]): boolean {
-  const rest = parts.at(-1) === '{*}';
-  if (rest ? segments.length < parts.length - 1 : segments.length !== parts.length) return false;
-  return parts.every(
-    (part, index) => part === '{*}' || part === segments[index] || braces[part]?.test(segments[index] ?? '') === true,
-  );
-}
-
-/** Parameters that PVE keeps for root, or that reach beyond the tenant: refused with this reason on lifted calls. */
-const beyondTenants: Readonly<Record<string, string>> = {
-  args: 'raw QEMU arguments are for root alone',
-  hookscript: 'scripts on the host are for root alone',
-  lock: 'locks belong to PVE',
-  skiplock: 'locks belong to PVE',
-  'ha-managed': 'high availability is set up by administrators',
-  startup: 'the start order of the host is set up by administrators',
-  affinity: 'pinning host CPUs is for root alone',
-  arch: 'another architecture is for root alone',
-  hugepages: 'huge pages of the host are for root alone',
-  keephugepages: 'huge pages of the host are for root alone',
-  ivshmem: 'shared memory with the host is for root alone',
-  unprivileged: 'containers made here are unprivileged',
-  cicustom: 'snippets on the host are not yours',
-  'hostpci[n]': 'only VMs take devices',
-  'usb[n]': 'devices of the host are not passed through here',
-  'parallel[n]': 'devices of the host are for root alone',
-  'virtiofs[n]': 'a shared host directory has no limit',
-  'dev[n]': 'devices of the host are for root alone',
-};
-
-/** What a table says of a parameter, by its name or else by its family's. */
-function entryFor<T>(table: Readonly<Record<string, T>>, name: string): T | undefined {
-  const key = Object.hasOwn(table, name) ? name : name.replace(/\d{1,3}$/, '[n]');
-  return Object.hasOwn(table, key) ? table[key] : undefined;
-}
-
-/** Every parameter that the row does not name, or whose value it does not take. */
-export function parameterFaults(table: ParameterTable, params: Params): Fault[] {
+/** Every parameter that the row does not name, or whose value it does not take; those that are allowed by name may hold anything. */
+export function parameterFaults(table: ParameterTable, params: Params, allowed: readonly string[] = []): Fault[] {
   const faults: Fault[] = [];
   for (const [field, value] of Object.entries(params)) {
-    const check = entryFor(table, field);
-    const reason = entryFor(beyondTenants, field);
+    const check = isAllowed(allowed, field) ? () => null : entryFor(table, field);
+    const reason = entryFor<string>(beyondGuest, field) ?? entryFor<string>(beyondMeasure, field);
     if (check === undefined)
       faults.push({
         field,
@@ -203,7 +180,7 @@ export function parameterFaults(table: ParameterTable, params: Params): Fault[] 
       });
     else if (typeof value !== 'string') faults.push({ field, problem: 'give it once' });
     else {
-      const problem = check(value);
+      const problem = check(value, allowed);
       if (problem !== null) faults.push({ field, problem });
     }
   }

@@ -2,9 +2,10 @@
 
 import { NotReadyError } from '../errors.ts';
 import { type Call, type Draft, describeCall } from '../pve/call.ts';
+import type { Instance } from '../pve/instance.ts';
 import { QuotaNeeded, type Reservation } from '../quota/ledger.ts';
 import { type Quota, quotaOf } from '../quota/limits.ts';
-import { usageOf } from '../quota/usage.ts';
+import { type Line, usageOf } from '../quota/usage.ts';
 import type { Caller } from './access.ts';
 import type { Gate } from './gate.ts';
 import type { Inventory } from './inventory.ts';
@@ -19,16 +20,17 @@ export async function reserve(
   caller: Caller,
 ): Promise<Reservation> {
   const waived = caller.record.cluster.admin;
-  if (!waived && policy.class !== 'releasing') mustBeReady(inventory);
   const creates = policy.kind === 'create';
+  const states = changes.map((change) => ({ change, after: policy.project(change) }));
+  const grows = states.some(({ change: { before }, after }) => creates || exceeds(after, before, counted));
+  if (grows && !waived && policy.class !== 'releasing') mustBeReady(inventory);
   const request = {
     by: caller.user,
     address: caller.address,
     call: describeCall(asked),
     digest: takesDigest(policy) ? changes[0]?.before.digest : undefined,
-    aims: changes.map((change) => {
+    aims: states.map(({ change, after }) => {
       const { vmid, type } = change.before;
-      const after = policy.project(change);
       return {
         vmid,
         type,
@@ -36,6 +38,7 @@ export async function reserve(
         pool: creates ? change.params.pool : inventory.guests.get(vmid)?.pool,
         after: usageOf(after, counted),
         creates,
+        ...(change.file === undefined ? {} : { file: change.file }),
       };
     }),
     waived,
@@ -49,6 +52,17 @@ export async function reserve(
       for (const user of error.users) quotas.set(user, await payers.quota(user));
     }
   }
+}
+
+/** Whether an instance takes more of anything, or what cannot be told, than it did. */
+function exceeds(after: Instance, before: Instance, counted: readonly string[]): boolean {
+  const [now, then] = [usageOf(before, counted), usageOf(after, counted)];
+  if (before.host.node !== after.host.node || then.unknown.length > now.unknown.length) return true;
+  const larger = (line: Line) =>
+    !now.lines.some(
+      ({ resource, item, amount }) => resource === line.resource && item === line.item && amount >= line.amount,
+    );
+  return then.lines.some(larger);
 }
 
 function mustBeReady({ frozen, ready }: Inventory): void {

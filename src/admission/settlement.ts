@@ -9,6 +9,7 @@ import type { Logger } from 'pino';
 import { type Answer, call, succeeded, type Upstream } from '../pve/call.ts';
 import { parseUpid, type TaskStatus } from '../pve/task.ts';
 import type { Ledger, Reservation } from '../quota/ledger.ts';
+import { isShelf } from '../quota/shelves.ts';
 import type { Inventory, Look } from './inventory.ts';
 
 /** How a forwarded call ended, as far as we know. */
@@ -175,11 +176,21 @@ export class Settlement {
     return look?.instance?.digest;
   }
 
-  async #hasRunningTask({ aims }: Reservation): Promise<boolean> {
-    for (const { vmid, node } of aims) {
-      const answer = await this.#ask('/nodes/{}/tasks', [node], { vmid: String(vmid), source: 'active' });
+  /** Whether a task runs that may be the call's, on the nodes of its instances or on the one that it was sent to. */
+  async #hasRunningTask({ aims, call: asked, madeAt }: Reservation): Promise<boolean> {
+    const { inventory } = this.#options;
+    const [, sentTo] = /\/nodes\/([^/]+)\//.exec(`${asked}/`) ?? [];
+    // PVE takes a file in on whichever node it was sent to, and copies it from there.
+    const online = inventory.nodes.flatMap(({ node, status }) => (status === 'online' ? [node] : []));
+    const nodes = new Set([
+      ...aims.flatMap(({ vmid, node }) => (isShelf(vmid) ? online : [node])),
+      ...(sentTo === undefined ? [] : [sentTo]),
+    ]);
+    const vmids = new Set(aims.map(({ vmid }) => vmid));
+    for (const node of nodes) {
+      const answer = await this.#ask('/nodes/{}/tasks', [node], { source: 'active' });
       if (!succeeded(answer) || !Array.isArray(answer.data)) return true;
-      if (answer.data.length > 0) return true;
+      if (answer.data.some((task) => mayConcern(task, vmids, madeAt))) return true;
     }
     return false;
   }
@@ -213,6 +224,25 @@ export class Settlement {
       await wait(pause, this.#stop.signal);
     }
   }
+}
+
+/** Tasks that PVE does not file under the guests that they change: a copy runs under its source, others under none. */
+const filedElsewhere = /^(?:qmclone|vzclone|vzdump|imgcopy|download|ociregistrypull|bulk\w+|suspendall|migrateall)$/;
+
+/** How far PVE's clock may be from ours, in ms. */
+const clockSkew = 300_000;
+
+interface Task {
+  readonly id?: unknown;
+  readonly type?: unknown;
+  readonly starttime?: unknown;
+}
+
+/** Whether a running task may be that of a call which was made at that time, about these guests. */
+function mayConcern({ id, type, starttime }: Task, vmids: ReadonlySet<number>, madeAt: number): boolean {
+  const named = String(id ?? '').match(/\d+/g) ?? [];
+  const isOlder = Number(starttime) * 1000 < madeAt - clockSkew;
+  return named.some((text) => vmids.has(Number(text))) || (filedElsewhere.test(String(type)) && !isOlder);
 }
 
 /** How PVE's answer to a forwarded change is to be understood. */

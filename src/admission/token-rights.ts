@@ -31,40 +31,63 @@ const essential: readonly { readonly path: string; readonly privileges: readonly
   { path: '/access', privileges: ['User.Modify'] },
 ];
 
+/** A privilege on a path, as PVE's access control names them. */
+interface Wanted {
+  readonly path: string;
+  readonly privilege: string;
+}
+
+/** Without these some calls of tenants are refused by PVE. */
+const useful: readonly (Wanted & { readonly for: string })[] = [
+  { path: '/vms', privilege: 'VM.Clone', for: 'clones' },
+  { path: '/vms', privilege: 'VM.Migrate', for: 'migrations' },
+  { path: '/vms', privilege: 'VM.Snapshot', for: 'snapshots' },
+  { path: '/vms', privilege: 'VM.Snapshot.Rollback', for: 'going back to snapshots' },
+  { path: '/storage', privilege: 'Datastore.AllocateTemplate', for: 'uploads and downloads' },
+  { path: '/pool', privilege: 'Pool.Allocate', for: 'moves between pools' },
+  { path: '/mapping', privilege: 'Mapping.Use', for: 'mapped devices' },
+];
+
 /** More than a gate should hold: with these whoever gets at the token owns the cluster. */
 const tooWide = ['Permissions.Modify', 'Sys.Modify', 'Sys.PowerMgmt', 'Sys.Console', 'Realm.Allocate'];
 
 export interface TokenRights {
-  readonly missing: readonly { readonly path: string; readonly privilege: string }[];
+  readonly missing: readonly Wanted[];
+  /** Privileges that only some calls need, with what will not work. */
+  readonly lacking: readonly (Wanted & { readonly for: string })[];
   readonly excess: readonly string[];
 }
 
-/** Reads the token's own rights. PVE 7.4 knows neither SDN.Use nor its path, so that is asked for from version 8 on. */
+/** Reads the token's own rights. PVE 7.4 knows neither SDN.Use nor Mapping.Use, so those are wanted from version 8 on. */
 export async function readTokenRights(upstream: Upstream): Promise<TokenRights> {
   const service = { kind: 'service' } as const;
   const version = await upstream.send(call('GET', '/version'), service);
   if (!succeeded(version)) throw new Error(`PVE does not accept the API token: ${version.status} ${version.reason}`);
   const major = Number.parseInt(String((version.data as { version?: unknown } | null)?.version), 10);
-  const missing: { path: string; privilege: string }[] = [];
-  const excess = new Set<string>();
-  for (const { path, privileges } of essential) {
+  const isKnown = ({ privilege }: Wanted) => major >= 8 || !/^(?:SDN|Mapping)\./.test(privilege);
+  const needed = essential
+    .flatMap(({ path, privileges }) => privileges.map((privilege) => ({ path, privilege })))
+    .filter(isKnown);
+  const wished = useful.filter(isKnown);
+  const held = new Map<string, ReadonlySet<string>>();
+  for (const path of new Set([...needed, ...wished].map((row) => row.path))) {
     const answer = await upstream.send(call('GET', '/access/permissions', [], { path }), service);
-    const held = privilegesOn(answer, path);
-    if (held === null)
+    const privileges = privilegesOn(answer, path);
+    if (privileges === null)
       throw new Error(`PVE does not tell the token's rights on ${path}: ${answer.status} ${answer.reason}`);
-    const wanted = privileges.filter((privilege) => major >= 8 || !privilege.startsWith('SDN.'));
-    for (const privilege of wanted) if (!held.has(privilege)) missing.push({ path, privilege });
-    for (const privilege of tooWide) if (held.has(privilege)) excess.add(privilege);
+    held.set(path, privileges);
   }
-  return { missing, excess: [...excess] };
+  const lacks = ({ path, privilege }: Wanted) => held.get(path)?.has(privilege) !== true;
+  const excess = tooWide.filter((privilege) => held.values().some((privileges) => privileges.has(privilege)));
+  return { missing: needed.filter(lacks), lacking: wished.filter(lacks), excess };
 }
 
 /** What an administrator has to type to mend it. */
 export function remedyFor(
-  { missing }: TokenRights,
+  { missing, lacking }: TokenRights,
   token: { readonly user: string; readonly realm: string; readonly id: string },
 ): string {
-  const privileges = [...new Set(missing.map(({ privilege }) => privilege))].join(' ');
+  const privileges = [...new Set([...missing, ...lacking].map(({ privilege }) => privilege))].join(' ');
   const user = `${token.user}@${token.realm}`;
   return [
     `pveum role add QuotaProxy --privs "${privileges}" || pveum role modify QuotaProxy --append --privs "${privileges}"`,
@@ -88,8 +111,15 @@ export async function awaitTokenRights(
           { privileges: rights.excess },
           'the API token may do more than this server needs: take these privileges away',
         );
-      if (rights.missing.length === 0) return;
       const remedy = remedyFor(rights, token);
+      if (rights.missing.length === 0) {
+        if (rights.lacking.length > 0)
+          log.warn(
+            { lacking: rights.lacking.map(({ path, privilege }) => `${privilege} on ${path}`) },
+            `the API token lacks rights, so these will not work: ${[...new Set(rights.lacking.map((one) => one.for))].join(', ')}; on a PVE node, as root:\n${remedy}`,
+          );
+        return;
+      }
       if (remedy !== told)
         log.error(
           { missing: rights.missing },

@@ -9,6 +9,7 @@ export interface UserName {
 /** A user's name as PVE writes it. */
 export type UserId = `${string}@${string}`;
 
+/** `id@realm`; PVE's own groups belong to no realm. */
 export interface GroupName {
   readonly id: string;
   readonly realm?: string;
@@ -41,7 +42,25 @@ export interface BackendResult {
 export interface Requester {
   readonly username?: string;
   readonly cookies: Readonly<Record<string, string>>;
+  /** Whether they administer users. Set by the directory alone, which has asked who they are. */
+  readonly admin?: boolean;
 }
+
+/** One change of a user or a group; in `setUser` and `setGroup`, `null` takes a key away, and keys that are not there stay. */
+export type BackendChange =
+  | {
+      readonly method: 'addUser' | 'setUser';
+      readonly user: UserName;
+      readonly attributes: Readonly<Record<string, unknown>>;
+    }
+  | { readonly method: 'delUser'; readonly user: UserName }
+  | {
+      readonly method: 'addGroup' | 'setGroup';
+      readonly group: GroupName;
+      readonly attributes: Readonly<Record<string, unknown>>;
+    }
+  | { readonly method: 'delGroup'; readonly group: GroupName }
+  | { readonly method: 'addUserToGroup' | 'delUserFromGroup'; readonly user: UserName; readonly group: GroupName };
 
 /**
  * One source of users. A method that a backend does not have is simply absent: a read is then "nothing",
@@ -54,6 +73,14 @@ export interface Backend {
   version?(): number;
   openSession?(user: UserName, password: string): Promise<BackendResult> | BackendResult;
   closeSession?(requester: Requester): Promise<BackendResult> | BackendResult;
+  /** Whether the user may act now: not one who is gone or disabled. Absent when the backend cannot tell without them. */
+  admits?(user: UserName): Promise<boolean> | boolean;
+  /** The groups that the user is in, groups within groups included as far as the backend counts them. Without it, `membersOf` tells. */
+  groupsOf?(user: UserName): Promise<readonly GroupName[]> | readonly GroupName[];
+  /** The users who are in the group, as `groupsOf` tells of each. Without it, lists are searched for the group's `dn` in `memberOf`. */
+  membersOf?(group: GroupName): Promise<readonly UserName[]> | readonly UserName[];
+  /** Why the change would be refused, or null; changes nothing. Asked of all backends before any of them is changed. */
+  check?(change: BackendChange, requester: Requester): Promise<BackendResult | null> | BackendResult | null;
   getUser?(user: UserName, requester: Requester): Promise<BackendData | null> | BackendData | null;
   getAllUsers?(
     requester: Requester,
@@ -100,4 +127,15 @@ export function parseUserName(text: string): UserName | null {
 
 export function formatUserName({ id, realm }: UserName): UserId {
   return `${id}@${realm}`;
+}
+
+/** Splits `id@realm`; without a realm, or with the realm `pve`, it is a group of PVE itself. */
+export function parseGroupName(text: string): GroupName {
+  const at = text.lastIndexOf('@');
+  const [id, realm] = at < 1 ? [text, 'pve'] : [text.slice(0, at), text.slice(at + 1)];
+  return realm === 'pve' ? { id } : { id, realm };
+}
+
+export function formatGroupName({ id, realm }: GroupName): string {
+  return realm === undefined ? id : `${id}@${realm}`;
 }

@@ -2,21 +2,45 @@
 
 import { dirname } from 'node:path';
 import type { BaseLogger } from 'pino';
-import { ApiError, UpstreamBrokenError, UpstreamDeadlineError, UpstreamUnreachableError } from '../errors.ts';
+import {
+  ApiError,
+  type Fault,
+  ForbiddenError,
+  UnauthenticatedError,
+  UpstreamBrokenError,
+  UpstreamDeadlineError,
+  UpstreamUnreachableError,
+} from '../errors.ts';
 import type { UserRecord } from '../quota/record.ts';
 import type { Resources } from '../quota/resources.ts';
-import { fits } from '../schema.ts';
+import { FaultsError, fits } from '../schema.ts';
 import {
+  type BackendChange,
   type BackendData,
   type BackendResult,
+  formatGroupName,
   formatUserName,
   type GroupName,
+  parseGroupName,
   parseUserName,
   type Requester,
   type UserName,
 } from './backend.ts';
+import { applyAll, type ChangeResult, stateAt } from './changes.ts';
 import { type BackendContext, type BackendEntries, grantKeys, type LoadedBackend, loadBackends } from './index.ts';
-import { completeRecord, mergeRecords, normaliseRecord, type RecordPatch } from './normalise.ts';
+import {
+  type Ask,
+  faultsOfGroups,
+  groupsWith,
+  type LimitedGroup,
+  type MembersAt,
+  membersAt,
+  membersOf,
+  tellsMembers,
+} from './memberships.ts';
+import { mergeRecords, normaliseRecord, type RecordPatch } from './normalise.ts';
+import { type Explained, explain, type Layer, recordOf } from './provenance.ts';
+import { stepsFor } from './steps.ts';
 
 /** Which backends answer for whom, by name and in order. */
 export interface UserHandlers {
@@ -25,6 +49,8 @@ export interface UserHandlers {
   readonly otherwise: readonly string[];
   /** For lists of all users and groups. */
   readonly any: readonly string[];
+  /** The groups whose records count for their members, the last one most: `lab` for a group of PVE, `students@ldap`. */
+  readonly groups?: readonly string[];
 }
 
 export interface DirectoryOptions {
@@ -48,12 +74,15 @@ export interface DirectorySettings {
   readonly resources: Resources;
 }
 
-/** Makes every configured backend and joins them; module paths are relative to the directory of the configuration. Throws what `loadBackends` throws. */
+/**
+ * Makes every configured backend and joins them; module paths are relative to the directory of the configuration.
+ * Throws what `loadBackends` throws, and FaultsError for groups whose members nobody can tell.
+ */
 export async function openDirectory(
   { backends, handlers, defaultuser, resources }: DirectorySettings,
   { configFile, ...context }: Omit<BackendContext, 'resources'> & { readonly configFile: string },
 ): Promise<Directory> {
-  return new Directory({
+  const directory = new Directory({
     backends: await loadBackends(backends, dirname(configFile), { ...context, resources }),
     users: handlers.users,
     pve: handlers.instance.pve,
@@ -62,10 +91,20 @@ export async function openDirectory(
     log: context.log,
     now: () => performance.now(),
   });
+  const faults = directory.faults();
+  if (faults.length > 0) {
+    await directory.close();
+    throw new FaultsError(configFile, faults);
+  }
+  return directory;
 }
 
 /** What a backend that cannot tell of changes has said is believed for so many milliseconds. */
 const believedFor = 5000;
+
+/** Of these, milliseconds for which the members of a group are kept for several users, and then a record that they made. */
+const sharedFor = 2000;
+const madeFor = believedFor - sharedFor;
 
 /** Answers kept at most; beyond it all are asked for again. */
 const keptAtMost = 20_000;
@@ -86,11 +125,40 @@ const server: Requester = { cookies: {} };
 export class Directory {
   readonly #options: DirectoryOptions;
   readonly #all: readonly LoadedBackend[];
+  readonly #groups: readonly LimitedGroup[];
   readonly #kept = new Map<string, Kept>();
+  #lastChange: Promise<unknown> = Promise.resolve();
+  /** Asks a backend; what it throws names the backend. */
+  readonly #ask: Ask = async ({ name }, ask) => {
+    try {
+      return await ask();
+    } catch (error) {
+      throw named(error, name);
+    }
+  };
+
+  readonly #membersAt: MembersAt = (loaded, group) =>
+    this.#keep(
+      `members ${loaded.name} ${formatGroupName(group)}`,
+      [loaded],
+      () => membersAt(loaded, group, this.#ask),
+      sharedFor,
+    );
 
   constructor(options: DirectoryOptions) {
     this.#options = options;
     this.#all = [...options.backends.values()];
+    this.#groups = distinct((options.users.groups ?? []).map((text) => formatGroupName(parseGroupName(text)))).map(
+      (name) => {
+        const group = parseGroupName(name);
+        return { name, group, told: this.#holding(group).filter(({ backend }) => tellsMembers(backend)) };
+      },
+    );
+  }
+
+  /** What is wrong with the configured groups. */
+  faults(): Fault[] {
+    return faultsOfGroups(this.#groups);
   }
 
   /** Grows whenever a backend that can tell has told of a change. */
@@ -99,35 +167,74 @@ export class Directory {
   }
 
   /**
-   * What a user whom PVE has authenticated may do and use: at least what `defaultuser` says. Only the backends that
-   * decide such things are asked, on nobody's behalf, so that no session and no directory attribute matters here.
+   * What a user whom PVE has authenticated may do and use: at least what `defaultuser` says, then what their groups say,
+   * then what is said of themselves. Only the backends that decide such things are asked, on nobody's behalf, so that
+   * no session and no directory attribute matters here; and those that tell who is in the groups.
    */
   record(user: UserName): Promise<UserRecord> {
     const asked = granting(this.#of(user.realm));
-    return this.#keep(formatUserName(user), asked, async () => {
-      const patches = await this.#patches(asked, user, server);
-      return this.#complete(patches.filter((patch) => patch !== null));
-    });
+    const groups = this.#groupsFor(user);
+    const make = async () => {
+      const [shared, own] = await Promise.all([this.#layersOfGroups(user), this.#layers(asked, user, server)]);
+      return recordOf([this.#base, ...shared, ...own]);
+    };
+    return this.#keep(
+      formatUserName(user),
+      [...asked, ...tellers(groups)],
+      make,
+      groups.length > 0 ? madeFor : believedFor,
+    );
   }
 
-  /** The records of all users for whom a backend decides what they may do and use. */
+  /**
+   * The record of a user who acts now. Throws UnauthenticatedError when a backend of the realm says that the user is
+   * gone or disabled, which it is asked at most 5 s before.
+   */
+  async admit(user: UserName): Promise<UserRecord> {
+    const asked = this.#of(user.realm).filter(({ backend }) => backend.admits !== undefined);
+    const admitted =
+      asked.length === 0 ||
+      (await this.#keep(`admits ${formatUserName(user)}`, asked, async () => {
+        const answers = await askAll(asked, (loaded) => this.#ask(loaded, () => loaded.backend.admits?.(user)));
+        return answers.every((answer) => answer !== false);
+      }));
+    if (!admitted)
+      throw new UnauthenticatedError(`The user ${formatUserName(user)} is disabled or does not exist any more`);
+    return this.record(user);
+  }
+
+  /** The records of all users for whom a backend decides what they may do and use, by themselves or in a group. */
   records(): Promise<ReadonlyMap<string, UserRecord>> {
     const { any, realm, otherwise } = this.#options.users;
     const asked = granting(this.#named([...any, ...Object.values(realm).flat(), ...otherwise]));
-    return this.#keep('', asked, () => this.#allRecords(asked, server));
+    const make = async () => {
+      const [lists, groups] = await Promise.all([this.#lists(asked, server), this.#allInGroups()]);
+      return this.#together(lists, groups.layers, groups.names);
+    };
+    return this.#keep('', [...asked, ...tellers(this.#groups)], make, this.#groups.length > 0 ? madeFor : believedFor);
   }
 
-  /** What all backends say of a user, or null when none knows them; given to administrators and to the user alone. */
+  /**
+   * What all backends say of a user, with what their groups give them, or null when none knows them; given to
+   * administrators and to the user alone.
+   */
   async getUser(user: UserName, requester: Requester): Promise<UserRecord | null> {
-    if (requester.username !== formatUserName(user) && !(await this.#isAdmin(requester))) return null;
-    const patches = (await this.#patches(this.#of(user.realm), user, requester)).filter((patch) => patch !== null);
-    return patches.length === 0 ? null : this.#complete(patches);
+    const layers = await this.#seen(user, requester);
+    return layers === null ? null : recordOf(layers);
+  }
+
+  /** Every value of what `getUser` gives, with its source; null where that gives null. */
+  async explain(user: UserName, requester: Requester): Promise<readonly Explained[] | null> {
+    const layers = await this.#seen(user, requester);
+    return layers === null ? null : explain(layers, this.#options.resources);
   }
 
   /** All users by name, for administrators; nobody for others. */
   async getAllUsers(requester: Requester): Promise<ReadonlyMap<string, UserRecord>> {
     if (!(await this.#isAdmin(requester))) return new Map();
-    return this.#allRecords(this.#named(this.#options.users.any), requester);
+    const any = this.#named(this.#options.users.any);
+    const [lists, groups] = await Promise.all([this.#lists(any, requester), this.#allInGroups()]);
+    return this.#together(lists, groups.layers);
   }
 
   /** A group as the backends for lists see it, or null; for administrators. */
@@ -182,10 +289,13 @@ export class Directory {
     return { ok: true, status: 200, message: '', cookies, username };
   }
 
-  /** Signs out wherever the user was signed in; a backend that fails is logged, since the session ends here anyway. */
-  async closeSession(requester: Requester): Promise<void> {
+  /**
+   * Signs out wherever users of this realm are signed in, at all such backends at once; gives the names of those that
+   * did not do it, where a session may live on for its time.
+   */
+  async closeSession(requester: Requester): Promise<readonly string[]> {
     const user = parseUserName(requester.username ?? '');
-    await this.#close(user === null ? this.#all : this.#signingIn(user.realm), requester);
+    return this.#close(user === null ? this.#all : this.#signingIn(user.realm), requester);
   }
 
   /**
@@ -214,17 +324,46 @@ export class Directory {
     return results;
   }
 
+  /**
+   * Changes users, groups or members for an administrator at all backends that it concerns: everywhere, or nowhere.
+   * One change at a time, so that what is put back is nobody else's change.
+   * Throws ForbiddenError for anybody else, and the errors of backends that cannot be asked before anything is changed.
+   */
+  change(change: BackendChange, requester: Requester): Promise<ChangeResult> {
+    const result = this.#lastChange.then(() => this.#change(change, requester));
+    this.#lastChange = result.catch(() => {});
+    return result;
+  }
+
   /** Ends every backend, in no order. */
   async close(): Promise<void> {
     await Promise.all(this.#all.map(({ backend }) => backend.close?.()));
   }
 
-  async #close(opened: readonly LoadedBackend[], requester: Requester): Promise<void> {
-    for (const loaded of opened) {
-      await this.#ask(loaded, () => loaded.backend.closeSession?.(requester)).catch((error: unknown) =>
-        this.#options.log.warn(error, `backend "${loaded.name}" could not close a session`),
+  async #close(opened: readonly LoadedBackend[], requester: Requester): Promise<readonly string[]> {
+    const failed = await askAll(opened, async (loaded) => {
+      const error = await this.#ask(loaded, () => loaded.backend.closeSession?.(requester)).then(
+        (result) => (result?.ok === false ? new Error(result.message) : null),
+        (thrown: Error) => thrown,
       );
-    }
+      if (error === null) return [];
+      this.#options.log.warn(error, `backend "${loaded.name}" could not close a session`);
+      return [loaded.name];
+    });
+    return failed.flat();
+  }
+
+  async #change(change: BackendChange, requester: Requester): Promise<ChangeResult> {
+    if (!(await this.#isAdmin(requester))) throw new ForbiddenError('Only administrators change users and groups');
+    const admin = { ...requester, admin: true };
+    const holding = 'group' in change ? this.#holding(change.group) : this.#of(change.user.realm);
+    const others = 'group' in change ? granting(this.#named(this.#options.users.any)) : [];
+    const seen = await askAll(distinct([...holding, ...others]), async (loaded) => ({
+      loaded,
+      holds: holding.includes(loaded),
+      before: await this.#ask(loaded, () => stateAt(loaded, change, admin)),
+    }));
+    return applyAll(stepsFor(change, seen), admin, this.#ask);
   }
 
   async #isAdmin(requester: Requester): Promise<boolean> {
@@ -246,27 +385,100 @@ export class Directory {
     return distinct(names.flatMap((name) => this.#options.backends.get(name) ?? []));
   }
 
-  #patches(asked: readonly LoadedBackend[], user: UserName, requester: Requester): Promise<(RecordPatch | null)[]> {
-    return askAll(asked, (loaded) =>
-      this.#patchFrom(loaded, `user ${formatUserName(user)}`, () => loaded.backend.getUser?.(user, requester)),
-    );
+  /** The backends that hold a group itself; whatever else names it, only they say who is in it. */
+  #holding({ realm }: GroupName): readonly LoadedBackend[] {
+    return realm === undefined ? this.#named([this.#options.pve]) : this.#of(realm);
   }
 
-  async #allRecords(asked: readonly LoadedBackend[], requester: Requester): Promise<ReadonlyMap<string, UserRecord>> {
-    const lists = await askAll(asked, async (loaded) => ({
+  /** The groups that the user can be in: those of PVE, and those of the user's realm. */
+  #groupsFor({ realm }: UserName): readonly LimitedGroup[] {
+    return this.#groups.filter(({ group }) => group.realm === undefined || group.realm === realm);
+  }
+
+  get #base(): Layer {
+    return { source: { from: 'default' }, patch: this.#options.defaultuser };
+  }
+
+  /** What the backends say of a user who may be seen by the requester, and what the user's groups give. */
+  async #seen(user: UserName, requester: Requester): Promise<readonly Layer[] | null> {
+    if (requester.username !== formatUserName(user) && !(await this.#isAdmin(requester))) return null;
+    const [own, shared] = await Promise.all([
+      this.#layers(this.#of(user.realm), user, requester),
+      this.#layersOfGroups(user),
+    ]);
+    return own.length === 0 ? null : [this.#base, ...shared, ...own];
+  }
+
+  async #layers(asked: readonly LoadedBackend[], user: UserName, requester: Requester): Promise<readonly Layer[]> {
+    const found = await askAll(asked, async (loaded) => {
+      const what = `user ${formatUserName(user)}`;
+      const patch = await this.#patchFrom(loaded, what, () => loaded.backend.getUser?.(user, requester));
+      return patch === null ? [] : [{ source: { from: 'user', backend: loaded.name } as const, patch }];
+    });
+    return found.flat();
+  }
+
+  /** What the groups give that the user is in, by the backends that decide for the user's realm. */
+  async #layersOfGroups(user: UserName): Promise<readonly Layer[]> {
+    const groups = await groupsWith(user, this.#groupsFor(user), this.#ask, this.#membersAt);
+    return (await askAll(groups, (limited) => this.#layersOfGroup(limited, granting(this.#of(user.realm))))).flat();
+  }
+
+  async #layersOfGroup({ group, name }: LimitedGroup, asked: readonly LoadedBackend[]): Promise<readonly GroupLayer[]> {
+    const found = await askAll(asked, async (loaded) => {
+      const patch = await this.#patchFrom(loaded, `group ${name}`, () => loaded.backend.getGroup?.(group, server));
+      if (patch === null) return [];
+      // Who the group is, is not who its members are.
+      const { dn: _, attributes: __, ...granted } = patch;
+      return [{ source: { from: 'group', group: name, backend: loaded.name } as const, patch: granted }];
+    });
+    return found.flat();
+  }
+
+  /** Everybody who is in a group that carries limits, and what the groups of a user give. */
+  async #allInGroups(): Promise<{
+    readonly names: readonly string[];
+    readonly layers: (user: UserName) => readonly Layer[];
+  }> {
+    const [members, said] = await Promise.all([
+      membersOf(this.#groups, this.#membersAt),
+      askAll(this.#groups, (limited) => this.#layersOfGroup(limited, granting(this.#all))),
+    ]);
+    const names = [...members.values()].flatMap((group) => [...group]);
+    const layers = (user: UserName): readonly Layer[] => {
+      const own = this.#of(user.realm).map(({ name }) => name);
+      return this.#groupsFor(user)
+        .filter((limited) => members.get(limited)?.has(formatUserName(user)))
+        .flatMap((limited) => said[this.#groups.indexOf(limited)] ?? [])
+        .filter(({ source }) => own.includes(source.backend));
+    };
+    return { names, layers };
+  }
+
+  #lists(asked: readonly LoadedBackend[], requester: Requester): Promise<readonly UserList[]> {
+    return askAll(asked, async (loaded) => ({
       loaded,
       users: new Map(Object.entries((await this.#ask(loaded, () => loaded.backend.getAllUsers?.(requester))) ?? {})),
     }));
-    const names = new Set(lists.flatMap(({ users }) => [...users.keys()]));
+  }
+
+  /** The records of all who are listed, and of these others. */
+  #together(
+    lists: readonly UserList[],
+    shared: (user: UserName) => readonly Layer[],
+    others: readonly string[] = [],
+  ): ReadonlyMap<string, UserRecord> {
+    const names = new Set([...lists.flatMap(({ users }) => [...users.keys()]), ...others]);
     return new Map(
       [...names].flatMap((name) => {
         const user = parseUserName(name);
         if (user === null) return [];
-        const patches = this.#of(user.realm).flatMap((loaded) => {
+        const own = this.#of(user.realm).flatMap((loaded): Layer[] => {
           const data = lists.find((list) => list.loaded === loaded)?.users.get(name);
-          return data === undefined ? [] : [this.#patch(loaded, `user ${name}`, data)];
+          if (data === undefined) return [];
+          return [{ source: { from: 'user', backend: loaded.name }, patch: this.#patch(loaded, `user ${name}`, data) }];
         });
-        return [[name, this.#complete(patches)] as const];
+        return [[name, recordOf([this.#base, ...shared(user), ...own])] as const];
       }),
     );
   }
@@ -288,27 +500,15 @@ export class Directory {
     throw new UpstreamBrokenError(`Backend "${name}" has a faulty record of ${what}: ${problems}`);
   }
 
-  #complete(patches: readonly RecordPatch[]): UserRecord {
-    return completeRecord(patches.reduce(mergeRecords, this.#options.defaultuser));
-  }
-
-  async #ask<T>({ name }: LoadedBackend, ask: () => MaybeAsync<T>): Promise<T> {
-    try {
-      return await ask();
-    } catch (error) {
-      throw named(error, name);
-    }
-  }
-
   /** One question at a time for each key; the answer holds until a backend tells of a change or, where one cannot tell, its time is up. */
-  #keep<T>(key: string, asked: readonly LoadedBackend[], load: () => Promise<T>): Promise<T> {
+  #keep<T>(key: string, asked: readonly LoadedBackend[], load: () => Promise<T>, life = believedFor): Promise<T> {
     const version = this.version();
     const now = this.#options.now();
     const kept = this.#kept.get(key);
     if (kept !== undefined && kept.version === version && now < kept.until) return kept.value as Promise<T>;
     const telling = asked.every(({ backend }) => backend.version !== undefined);
     if (this.#kept.size >= keptAtMost) this.#kept.clear();
-    const entry: Kept = { value: load(), version, until: telling ? Infinity : now + believedFor };
+    const entry: Kept = { value: load(), version, until: telling ? Infinity : now + life };
     this.#kept.set(key, entry);
     entry.value.catch(() => {
       if (this.#kept.get(key) === entry) this.#kept.delete(key);
@@ -318,6 +518,19 @@ export class Directory {
 }
 
 type MaybeAsync<T> = T | Promise<T>;
+
+type GroupLayer = Layer & { readonly source: { readonly from: 'group'; readonly backend: string } };
+
+/** All users as one backend tells of them. */
+interface UserList {
+  readonly loaded: LoadedBackend;
+  readonly users: ReadonlyMap<string, BackendData>;
+}
+
+/** The backends that tell who is in these groups. */
+function tellers(groups: readonly LimitedGroup[]): readonly LoadedBackend[] {
+  return groups.flatMap(({ told }) => told);
+}
 
 /** Those that decide what users may do and use. */
 function granting(backends: readonly LoadedBackend[]): readonly LoadedBackend[] {

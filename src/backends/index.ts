@@ -12,6 +12,7 @@ import type { Resources } from '../quota/resources.ts';
 import { didYouMean, expected, formatPath } from '../schema.ts';
 import type { Database } from '../store/database.ts';
 import type { Backend, RecordKey } from './backend.ts';
+import { ldapSettings } from './ldap-settings.ts';
 import { LocalBackend, localSettings } from './local.ts';
 import { PaasLdapBackend, paasldapSettings } from './paasldap.ts';
 import { createPveBackend } from './pve.ts';
@@ -44,7 +45,7 @@ interface Kind<Settings extends z.ZodType> {
   readonly settings: Settings;
   /** Whether it may supply `resources`, `cluster` and `templates` without the configuration's consent. */
   readonly grants: boolean;
-  create(settings: z.output<Settings>, context: BackendContext): Backend;
+  create(settings: z.output<Settings>, context: BackendContext): Backend | Promise<Backend>;
 }
 
 const kind = <Settings extends z.ZodType>(row: Kind<Settings>): Kind<Settings> => row;
@@ -73,10 +74,14 @@ const kinds = {
     grants: false,
     create: (settings, { log }) => new PaasLdapBackend(settings, { log }),
   }),
+  ldap: kind({
+    imports: ['ldap', 'ldap.js'],
+    settings: ldapSettings,
+    grants: false,
+    // Whoever has no LDAP directory need not load what speaks LDAP.
+    create: async (settings, { log }) => (await import('./ldap.ts')).createLdapBackend(settings, { log }),
+  }),
 };
-
-/** Names that files of later servers may import. */
-const absent = ['ldap', 'ldap.js'];
 
 const supplies = z
   .array(z.enum(grantKeys))
@@ -112,7 +117,6 @@ function importProblem(input: unknown): string | undefined {
   if (typeof name !== 'string') return undefined;
   if (kindOf({ import: name }) !== null) return undefined;
   const known = Object.values(kinds).flatMap(({ imports }) => imports);
-  if (absent.includes(name)) return `import ${JSON.stringify(name)} is not available in this version`;
   return expected(
     `import to be one of ${known.join(', ')}, or the path of a module (./mine.js)${didYouMean(name, known)}`,
   )({ input: name });
@@ -156,14 +160,14 @@ async function create(name: string, entry: BackendEntry, directory: string, cont
     return { backend: await loadModule(name, entry, directory, context.log), grants: false };
   // The entry was checked against this kind's settings, which the compiler cannot see through the table.
   const { create: make, grants } = kinds[built] as Kind<z.ZodType>;
-  return { backend: make(entry.config, context), grants };
+  return { backend: await make(entry.config, context), grants };
 }
 
 const recordKeys: readonly RecordKey[] = ['dn', 'attributes', ...grantKeys];
 
 const methods = [
   ...['version', 'close', 'openSession', 'closeSession'],
-  ...['getUser', 'getAllUsers', 'addUser', 'setUser', 'delUser'],
+  ...['admits', 'groupsOf', 'membersOf', 'check', 'getUser', 'getAllUsers', 'addUser', 'setUser', 'delUser'],
   ...['getGroup', 'getAllGroups', 'addGroup', 'setGroup', 'delGroup', 'addUserToGroup', 'delUserFromGroup'],
 ] as const;
 

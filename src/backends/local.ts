@@ -3,11 +3,21 @@
 import { existsSync } from 'node:fs';
 import type { Statement } from 'better-sqlite3';
 import { z } from 'zod';
+import type { Fault } from '../errors.ts';
 import type { Resources } from '../quota/resources.ts';
-import { fits } from '../schema.ts';
+import { type Checked, fits } from '../schema.ts';
 import type { Database } from '../store/database.ts';
-import type { Backend, BackendData, BackendResult, GroupName, RecordKey, UserName } from './backend.ts';
-import { formatUserName } from './backend.ts';
+import {
+  type Backend,
+  type BackendChange,
+  type BackendData,
+  type BackendResult,
+  formatGroupName,
+  formatUserName,
+  type GroupName,
+  type RecordKey,
+  type UserName,
+} from './backend.ts';
 import { readLocalFile } from './local-file.ts';
 import { normaliseRecord, type RecordPatch } from './normalise.ts';
 
@@ -63,6 +73,11 @@ export class LocalBackend implements Backend {
     if (now !== this.#dataVersion) this.#version += 1;
     this.#dataVersion = now;
     return this.#version;
+  }
+
+  /** A record must be in order before it is stored, and is the same to whoever stores it. */
+  check(change: BackendChange): BackendResult | null {
+    return 'attributes' in change ? refusalOf(this.#checked(change.attributes).faults) : null;
   }
 
   getUser(user: UserName): BackendData | null {
@@ -155,26 +170,25 @@ export class LocalBackend implements Backend {
     return this.#write(kind, name, attributes);
   }
 
-  /** The record as a whole is replaced; attributes that belong to other backends (a password) change nothing here. */
+  /** The keys that are given are replaced as a whole, or with null taken away; attributes that belong to other backends (a password) change nothing here. */
   #set(kind: Kind, name: string, attributes: Attributes): BackendResult {
-    return this.keys.some((key) => Object.hasOwn(attributes, key)) ? this.#write(kind, name, attributes) : done;
+    if (!this.keys.some((key) => Object.hasOwn(attributes, key))) return done;
+    return this.#write(kind, name, { ...this.#read(kind, name), ...attributes });
   }
 
   #write(kind: Kind, name: string, attributes: Attributes): BackendResult {
-    const own = Object.fromEntries(
-      Object.entries(attributes).filter(([key]) => (this.keys as readonly string[]).includes(key)),
-    );
-    const checked = normaliseRecord(own, this.#resources);
-    if (!fits(checked)) {
-      return {
-        ok: false,
-        status: 400,
-        message: checked.faults.map(({ field, problem }) => `${field}: ${problem}`).join('; '),
-      };
-    }
+    const checked = this.#checked(attributes);
+    if (!fits(checked)) return refusalOf(checked.faults) ?? done;
     this.#put.run(kind, name, JSON.stringify(checked.value));
     this.#version += 1;
     return done;
+  }
+
+  #checked(attributes: Attributes): Checked<RecordPatch> {
+    const own = Object.entries(attributes).filter(
+      ([key, value]) => value !== null && (this.keys as readonly string[]).includes(key),
+    );
+    return normaliseRecord(Object.fromEntries(own), this.#resources);
   }
 
   #remove(kind: Kind, name: string): BackendResult {
@@ -184,6 +198,7 @@ export class LocalBackend implements Backend {
   }
 }
 
-function formatGroupName({ id, realm }: GroupName): string {
-  return realm === undefined ? id : `${id}@${realm}`;
+function refusalOf(faults: readonly Fault[]): BackendResult | null {
+  if (faults.length === 0) return null;
+  return { ok: false, status: 400, message: faults.map(({ field, problem }) => `${field}: ${problem}`).join('; ') };
 }

@@ -183,13 +183,19 @@ export function faultsOfNames(
 
 /** Lays one patch over another: the later one wins, deep for objects; lists, vmid ranges and template entries whole. */
 export function mergeRecords(base: RecordPatch, over: RecordPatch): RecordPatch {
-  return merge(base, over, '') as RecordPatch;
+  return merge(base, over) as RecordPatch;
 }
 
 const wholes = /^\/(cluster\/vmid|templates\/instances\/[^/]*\/.*)$/s;
 
-function merge(base: unknown, over: unknown, path: string): unknown {
-  if (!isObject(base) || !isObject(over) || wholes.test(path)) return over;
+/** Whether what is at this path (`/cluster/vmid`) has parts that backends may say one by one. */
+export function hasParts(value: unknown, path: string): value is Readonly<Record<string, unknown>> {
+  return isObject(value) && !wholes.test(path);
+}
+
+/** Lays a tree in the shape of a record over another, by the rules for records. */
+export function merge(base: unknown, over: unknown, path = ''): unknown {
+  if (!hasParts(base, path) || !hasParts(over, path)) return over;
   const own = Object.entries(base).filter(([key]) => !Object.hasOwn(over, key));
   const laid = Object.entries(over).map(([key, value]) => [
     key,
@@ -204,7 +210,11 @@ export function completeRecord({ dn, attributes, resources, cluster, templates }
   return {
     ...(dn === undefined ? {} : { dn }),
     attributes: { ...others, memberOf: (memberOf as readonly string[] | undefined) ?? [] },
-    resources: Object.fromEntries(Object.entries(resources ?? {}).map(([name, limit]) => [name, completeLimit(limit)])),
+    resources: Object.fromEntries(
+      Object.entries(resources ?? {})
+        .filter(([, limit]) => saysSomething(limit))
+        .map(([name, limit]) => [name, completeLimit(limit)]),
+    ),
     cluster: {
       admin: cluster?.admin ?? false,
       nodes: granted(cluster?.nodes),
@@ -217,6 +227,11 @@ export function completeRecord({ dn, attributes, resources, cluster, templates }
       network: templates?.network ?? {},
     },
   };
+}
+
+/** A limit without any scope is none, and does not even show whether it is an amount or a list. */
+function saysSomething({ global, nodes }: LimitPatch<unknown>): boolean {
+  return global !== undefined || Object.keys(nodes).length > 0;
 }
 
 function completeLimit({ global, nodes }: LimitPatch<unknown>): NumericLimits | ListLimits {

@@ -3,13 +3,15 @@
 import type { BaseLogger } from 'pino';
 import { UpstreamBrokenError } from '../errors.ts';
 import { isObject } from '../json.ts';
-import { type Answer, type Call, call, describeCall, succeeded, type Upstream } from '../pve/call.ts';
+import { type Answer, type Call, type Credential, call, describeCall, succeeded, type Upstream } from '../pve/call.ts';
 import {
   type Backend,
   type BackendData,
   type BackendResult,
   formatUserName,
+  type GroupName,
   parseUserName,
+  type Requester,
   type UserName,
 } from './backend.ts';
 
@@ -20,11 +22,14 @@ const sessionLength = 7_200_000;
 export function createPveBackend(upstream: Upstream, { log }: { readonly log: Pick<BaseLogger, 'warn'> }): Backend {
   let warned = false;
 
-  /** What the token may read; null when there is no such thing, or the token has no right to see it. */
-  async function read(question: Call): Promise<unknown> {
+  /**
+   * What the token may read; null when there is no such thing, or the token has no right to see it. Where something is
+   * allowed on the strength of the answer, it must be `certain`: having no right is an error then.
+   */
+  async function read(question: Call, { certain = false } = {}): Promise<unknown> {
     const answer = await upstream.send(question, { kind: 'service' });
     if (succeeded(answer)) return answer.data;
-    if (answer.status === 403) {
+    if (answer.status === 403 && !certain) {
       if (!warned)
         log.warn(
           { call: describeCall(question), reason: answer.reason },
@@ -35,6 +40,35 @@ export function createPveBackend(upstream: Upstream, { log }: { readonly log: Pi
     }
     if (answer.status === 400 || /no such (user|group)|does not exist/.test(answer.reason)) return null;
     throw unexpected(question, answer);
+  }
+
+  /** Changes are made with the right that the requester has in PVE. */
+  async function changed(question: Call, requester: Requester): Promise<BackendResult> {
+    const session = sessionIn(requester);
+    if (session === null) return refusal(401, 'Sign in to change users and groups of PVE');
+    const answer = await upstream.send(question, session);
+    if (answer.status >= 500 && /already exists/.test(answer.reason)) return refusal(409, answer.reason);
+    if (answer.status >= 500 && /no such (user|group)|does not exist/.test(answer.reason))
+      return refusal(404, answer.reason);
+    return resultOf(answer);
+  }
+
+  async function changeMember(
+    user: UserName,
+    { id, realm }: GroupName,
+    requester: Requester,
+    joins: boolean,
+  ): Promise<BackendResult> {
+    const name = formatUserName(user);
+    if (realm !== undefined || !isPveName(id) || !isPveName(name)) return nothingNamed(id);
+    const data = await read(call('GET', '/access/users/{}', [name]));
+    if (!isObject(data)) return nothingNamed(name);
+    const groups = names(data.groups);
+    if (groups.includes(id) === joins)
+      return joins ? refusal(409, `${name} is in ${id} already`) : refusal(404, `${name} is not in ${id}`);
+    // PVE takes one group away by being told the others.
+    const form = joins ? { groups: id, append: '1' } : { groups: groups.filter((group) => group !== id).join(',') };
+    return changed(call('PUT', '/access/users/{}', [name], form), requester);
   }
 
   return {
@@ -82,25 +116,76 @@ export function createPveBackend(upstream: Upstream, { log }: { readonly log: Pi
         : Object.fromEntries(rows.map((row) => [text(row.groupid), groupData(text(row.groupid), names(row.users))]));
     },
 
+    // PVE refuses to tell of users who are not there as if the right were missing, but not of groups.
+    async membersOf({ id, realm }): Promise<readonly UserName[]> {
+      if (realm !== undefined || !isPveName(id)) return [];
+      const data = await read(call('GET', '/access/groups/{}', [id]), { certain: true });
+      return isObject(data) ? names(data.members).flatMap((name) => parseUserName(name) ?? []) : [];
+    },
+
+    /** PVE keeps passwords of its own users and of the nodes' alone; its other realms ask another server. */
+    async check(change): Promise<BackendResult | null> {
+      if (!('user' in change) || !('attributes' in change) || change.attributes.userpassword === undefined) return null;
+      const { realm } = change.user;
+      const rows = rowsOf(await read(call('GET', '/access/domains'))) ?? [];
+      const type = text(rows.find((row) => row.realm === realm)?.type);
+      if (type === 'pve' || type === 'pam' || type === '') return null;
+      return refusal(
+        501,
+        `Passwords of the realm ${realm} are kept where PVE cannot change them (its type is ${type})`,
+      );
+    },
+
+    async addUser(user, attributes, requester): Promise<BackendResult> {
+      const { userpassword: password, ...others } = attributes;
+      const profile = profileIn(user, others);
+      if (!isForm(profile)) return profile;
+      const secret = typeof password === 'string' ? { password } : {};
+      const form = { userid: formatUserName(user), ...profile.form, ...secret };
+      return changed(call('POST', '/access/users', [], form), requester);
+    },
+
+    async delUser(user, requester): Promise<BackendResult> {
+      const name = formatUserName(user);
+      return isPveName(name) ? changed(call('DELETE', '/access/users/{}', [name]), requester) : nothingNamed(name);
+    },
+
+    async addGroup({ id, realm }, _attributes, requester): Promise<BackendResult> {
+      if (realm !== undefined || !isPveName(id)) return nothingNamed(id);
+      return changed(call('POST', '/access/groups', [], { groupid: id }), requester);
+    },
+
+    async delGroup({ id, realm }, requester): Promise<BackendResult> {
+      if (realm !== undefined || !isPveName(id)) return nothingNamed(id);
+      return changed(call('DELETE', '/access/groups/{}', [id]), requester);
+    },
+
+    addUserToGroup: (user, group, requester) => changeMember(user, group, requester, true),
+    delUserFromGroup: (user, group, requester) => changeMember(user, group, requester, false),
+
     async setUser(user, attributes, requester): Promise<BackendResult> {
       const { userpassword: password, oldpassword: old, ...others } = attributes;
-      const [other] = Object.keys(others);
-      if (other !== undefined) return refusal(501, `Users of PVE are changed in PVE itself; '${other}' was not stored`);
+      if (Object.keys(others).length > 0) {
+        const name = formatUserName(user);
+        const profile = profileIn(user, others);
+        if (!isForm(profile)) return profile;
+        if (password !== undefined) return refusal(501, 'PVE changes a password by itself alone');
+        if (!isPveName(name)) return nothingNamed(name);
+        return changed(call('PUT', '/access/users/{}', [name], profile.form), requester);
+      }
       if (typeof password !== 'string') return refusal(400, 'userpassword: the new password is missing');
       if (typeof old !== 'string')
         return refusal(
           501,
           'PVE asks for the current password to set a new one, and this form does not send it. Change the password in the PVE interface.',
         );
-      const ticket = requester.cookies.PVEAuthCookie;
-      const csrf = requester.cookies.CSRFPreventionToken;
-      if (ticket === undefined || csrf === undefined) return refusal(401, 'Sign in to change the password');
+      const session = sessionIn(requester);
+      if (session === null) return refusal(401, 'Sign in to change the password');
       const change = (params: Readonly<Record<string, string>>): Promise<Answer> =>
-        upstream.send(call('PUT', '/access/password', [], { userid: formatUserName(user), password, ...params }), {
-          kind: 'ticket',
-          ticket,
-          csrf,
-        });
+        upstream.send(
+          call('PUT', '/access/password', [], { userid: formatUserName(user), password, ...params }),
+          session,
+        );
       const answer = await change({ 'confirmation-password': old });
       // PVE 7 knows no such parameter, and refuses the call for it before it does anything.
       const unknown = /not defined in schema/.test(answer.errors?.['confirmation-password'] ?? '');
@@ -126,6 +211,41 @@ function sessionOf(question: Call, answer: Answer): BackendResult {
     username,
     cookies: [cookie('PVEAuthCookie', ticket), cookie('CSRFPreventionToken', csrf)],
   };
+}
+
+function sessionIn({ cookies }: Requester): Credential | null {
+  const { PVEAuthCookie: ticket, CSRFPreventionToken: csrf } = cookies;
+  return ticket === undefined || csrf === undefined ? null : { kind: 'ticket', ticket, csrf };
+}
+
+/** PVE's own fields for what a user is called; what it has no field for is refused. */
+function profileIn(
+  { id }: UserName,
+  attributes: Readonly<Record<string, unknown>>,
+): { readonly form: Form } | BackendResult {
+  const { cn, sn, mail, ...others } = attributes;
+  const [other] = Object.keys(others);
+  if (other !== undefined) return refusal(501, `PVE has no field for '${other}' of a user`);
+  const [full, last] = [text(cn), text(sn)];
+  // As it is told: the first name, then the last one, and the user's own name for want of both.
+  const first = full.endsWith(` ${last}`) ? full.slice(0, full.length - last.length - 1) : full === id ? '' : full;
+  return {
+    form: {
+      ...(cn === undefined ? {} : { firstname: first }),
+      ...(sn === undefined ? {} : { lastname: last }),
+      ...(mail === undefined ? {} : { email: text(mail) }),
+    },
+  };
+}
+
+type Form = Readonly<Record<string, string>>;
+
+function isForm(profile: { readonly form: Form } | BackendResult): profile is { readonly form: Form } {
+  return 'form' in profile;
+}
+
+function nothingNamed(name: string): BackendResult {
+  return refusal(404, `${name} does not exist in PVE`);
 }
 
 function refusal(status: number, message: string): BackendResult {

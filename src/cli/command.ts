@@ -6,6 +6,8 @@ export interface Invocation {
   readonly args: readonly string[];
   readonly configFile: string;
   readonly dryRun: boolean;
+  /** A file that holds the schema of PVE's API. */
+  readonly schema?: string | undefined;
   print(line: string): void;
 }
 

@@ -4,6 +4,13 @@ import type { Command } from './command.ts';
 import { configCommands } from './config.ts';
 import { importCommand } from './import.ts';
 import { ownerCommands } from './owner.ts';
+import { policyCommand } from './policy.ts';
 import { userCommands } from './user.ts';
 
-export const commands: readonly Command[] = [...configCommands, importCommand, ...userCommands, ...ownerCommands];
+export const commands: readonly Command[] = [
+  ...configCommands,
+  importCommand,
+  ...userCommands,
+  ...ownerCommands,
+  policyCommand,
+];

@@ -10,6 +10,7 @@ import { type Command, UsageError } from './command.ts';
 const options = {
   config: { type: 'string', short: 'c', default: defaultConfigFile },
   'dry-run': { type: 'boolean', default: false },
+  schema: { type: 'string' },
   help: { type: 'boolean', short: 'h', default: false },
   version: { type: 'boolean', short: 'v', default: false },
 } as const;
@@ -53,6 +54,7 @@ async function dispatch(args: readonly string[]): Promise<number> {
     args: positionals.slice(command.name.split(' ').length),
     configFile: values.config,
     dryRun: values['dry-run'],
+    schema: values.schema,
     print: (line) => console.log(line),
   });
 }
@@ -109,6 +111,7 @@ function help(commands: readonly Command[]): string {
     'Options:',
     `  -c, --config FILE  the configuration (default ${defaultConfigFile})`,
     '      --dry-run      with import: show only',
+    '      --schema FILE  with policy: the apidoc.js of a PVE host',
     '  -h, --help         this text',
     '  -v, --version      the version',
   ].join('\n');

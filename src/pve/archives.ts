@@ -9,7 +9,7 @@ import {
   onStorage,
   type Volume,
 } from './instance.ts';
-import { driveOf } from './projections.ts';
+import { driveOf, keysIn } from './projections.ts';
 
 /** The instance with a backup more than it has now. */
 export function backedUp(before: Instance): Instance {
@@ -51,9 +51,10 @@ export function readArchive(type: GuestType, text: unknown): Archive | null {
 export function restored(before: Instance, archive: Archive | null, params: Config): Instance {
   const { type } = before;
   if (archive === null) return notTold(before);
-  const given = Object.fromEntries(Object.entries(params).filter(([key]) => isDiskSlot(type, key)));
+  const given = keysIn(params);
+  const givesDisks = Object.keys(given).some((key) => isDiskSlot(type, key));
   const base = Object.fromEntries(
-    Object.entries(archive.config).filter(([key]) => Object.keys(given).length === 0 || !isDiskSlot(type, key)),
+    Object.entries(archive.config).filter(([key]) => !givesDisks || !isDiskSlot(type, key)),
   );
   const next: Record<string, string> = { ...base, ...given };
   const volumes = new Map(before.volumes);

@@ -7,11 +7,21 @@ export type Method = 'GET' | 'POST' | 'PUT' | 'DELETE';
 /** Parameters by name, as PVE would read them; an array where PVE takes one. */
 export type Params = Readonly<Record<string, string | readonly string[]>>;
 
+/** A file that goes with a call: its bytes as they come, read once. */
+export interface Cargo {
+  /** What it takes at most; it may turn out two bytes shorter, which is how far a form's length leaves the file's open. */
+  readonly bytes: number;
+  /** Throws an ApiError when what comes is not what was announced. */
+  readonly content: AsyncIterable<Uint8Array>;
+}
+
 /** One PVE call. `segments` is the path behind `/api2/json`, split and percent-decoded: `['nodes', 'n1', 'qemu', '100', 'config']`. */
 export interface Call {
   readonly method: Method;
   readonly segments: readonly string[];
   readonly params: Params;
+  /** Of an upload: the file. */
+  readonly cargo?: Cargo;
 }
 
 /** A call whose parameters follow from the instance that it changes, as the gate finds it; `params` may throw a refusal. */
@@ -40,6 +50,13 @@ export type Credential =
   /** The configured privileged token. */
   | { readonly kind: 'service' }
   | { readonly kind: 'none' };
+
+/** The parameters that are given once, as texts. */
+export function singles(params: Params): Readonly<Record<string, string>> {
+  return Object.fromEntries(
+    Object.entries(params).filter((entry): entry is [string, string] => typeof entry[1] === 'string'),
+  );
+}
 
 /** Makes a call from a path whose parts are already clean; each `{}` takes the next value, whatever it contains. */
 export function call(

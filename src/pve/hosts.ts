@@ -1,10 +1,11 @@
 /** The hosts of the PVE cluster: which to ask first, how to open a connection to one, and what a failure means. */
 
 import { readFileSync } from 'node:fs';
-import { getCACertificates, TLSSocket } from 'node:tls';
+import { createSecureContext, getCACertificates, TLSSocket } from 'node:tls';
 import type { BaseLogger } from 'pino';
 import { buildConnector, type Client, Pool } from 'undici';
 import { UpstreamBrokenError, UpstreamDeadlineError, UpstreamUnreachableError } from '../errors.ts';
+import { ConsoleTickets } from './console.ts';
 import type { UpstreamSettings } from './upstream-settings.ts';
 
 /** One host, with its kept connections. */
@@ -34,6 +35,8 @@ export class Hosts {
   readonly client: Client.Options;
   /** The text behind `PVEAPIToken=` of the privileged token. */
   readonly serviceToken: string;
+  /** Which host made the ticket of a console. */
+  readonly consoles: ConsoleTickets<Host>;
   readonly #hosts: readonly Host[];
   readonly #failedAt = new Map<Host, number>();
   readonly #log: HostsOptions['log'];
@@ -61,6 +64,7 @@ export class Hosts {
       pool: new Pool(origin, { ...this.client, connections, connect: this.connect }),
     }));
     this.serviceToken = `${token.user}@${token.realm}!${token.id}=${token.uuid.reveal()}`;
+    this.consoles = new ConsoleTickets(now);
     this.#log = log;
     this.#now = now;
   }
@@ -71,6 +75,12 @@ export class Hosts {
     const since = this.#now() - avoidFor;
     const failedAt = (host: Host): number => Math.max(this.#failedAt.get(host) ?? since, since);
     return this.#hosts.toSorted((a, b) => failedAt(a) - failedAt(b));
+  }
+
+  /** Opens a connection to the host for another protocol than HTTP. */
+  dial({ origin }: Host, done: buildConnector.Callback): void {
+    const { hostname, host, protocol, port } = new URL(origin);
+    this.connect({ hostname: hostname.replace(/^\[|\]$/g, ''), host, protocol, port }, done);
   }
 
   /** Has a host that failed tried last for a while. */
@@ -95,15 +105,17 @@ export class ConnectError extends Error {
 function connector({ url, ca, fingerprint, deadlines }: UpstreamSettings): buildConnector.connector {
   const wanted = fingerprint?.replaceAll(':', '').toUpperCase();
   const secure = [url].flat().some((origin) => origin.startsWith('https:'));
-  const authorities =
-    ca === undefined
-      ? [...getCACertificates('default'), ...(secure ? getCACertificates('system') : [])]
-      : [readFileSync(ca, 'utf8')];
+  const authority = ca === undefined ? undefined : readFileSync(ca, 'utf8');
+  // One for all connections: to read every authority takes longer than a call, and a fingerprint needs none of them.
+  const secureContext = secure
+    ? createSecureContext({ ca: wanted === undefined ? (authority ?? knownAuthorities()) : [] })
+    : undefined;
   const open = buildConnector({
     allowH2: false,
     maxCachedSessions: 0,
     timeout: deadlines.connect * 1000,
-    ...(wanted === undefined ? (secure ? { ca: authorities } : {}) : { rejectUnauthorized: false }),
+    ...(secureContext === undefined ? {} : { secureContext }),
+    ...(wanted === undefined ? {} : { rejectUnauthorized: false }),
   });
   return (options, done) =>
     open(options, (error, socket) => {
@@ -116,6 +128,10 @@ function connector({ url, ca, fingerprint, deadlines }: UpstreamSettings): build
       socket.destroy();
       done(new ConnectError(`its certificate has the fingerprint ${shown ?? 'of none'}, not the configured one`), null);
     });
+}
+
+function knownAuthorities(): string[] {
+  return [...new Set([...getCACertificates('default'), ...getCACertificates('system')])];
 }
 
 const trust = /CERT|SELF_SIGNED|UNABLE_TO|ALTNAME/;

@@ -122,7 +122,9 @@ export type Drive =
   | { readonly kind: 'medium'; readonly volid?: string }
   /** A path or device of the host, which root alone can attach: takes nothing of any storage. */
   | { readonly kind: 'path'; readonly path: string }
-  /** An image to be imported, or a text of no known form: how much it takes cannot be told. */
+  /** Text that makes PVE allocate a copy of an image, as large as that really is: the text does not tell. */
+  | { readonly kind: 'import'; readonly storage: string; readonly source: string }
+  /** A text of no known form: how much it takes cannot be told. */
   | { readonly kind: 'opaque'; readonly text: string };
 
 const kib = 1024;
@@ -138,7 +140,7 @@ export function onStorage(bytes: number): number {
 }
 
 /** Cloud-init, TPM and EFI variable drives: PVE chooses their size, and it is at most this. */
-const smallDrive = 4 * mib;
+export const smallDrive = 4 * mib;
 
 const allocation = /^([A-Za-z][A-Za-z0-9._-]*[A-Za-z0-9]):(\d+(?:\.\d+)?)$/;
 const volumeId = /^([A-Za-z][A-Za-z0-9._-]*[A-Za-z0-9]):([^\s,:]+)$/;
@@ -153,7 +155,8 @@ export function parseDrive(type: GuestType, slot: string, text: string): Drive |
   if (properties == null || file === undefined) return null;
   if (type === 'qemu' && file === 'none') return { kind: 'medium' };
   if (type === 'qemu' && file === 'cdrom') return { kind: 'path', path: file };
-  if (properties.has('import-from')) return { kind: 'opaque', text };
+  const source = properties.get('import-from');
+  if (source !== undefined) return parseImport(type, slot, file, source) ?? { kind: 'opaque', text };
   if (file.startsWith('/')) return { kind: 'path', path: file };
   const [, allocatedOn, amount] = allocation.exec(file) ?? [];
   if (allocatedOn !== undefined && amount !== undefined) {
@@ -168,6 +171,13 @@ export function parseDrive(type: GuestType, slot: string, text: string): Drive |
   const size = stated === undefined ? undefined : parseSize(stated);
   if (size === null) return null;
   return { kind: 'volume', volid: file, storage, ...(size === undefined ? {} : { size }) };
+}
+
+/** PVE imports disks for VMs alone, and only where the text gives no size of its own. */
+function parseImport(type: GuestType, slot: string, file: string, source: string): Drive | null {
+  const [, storage, amount] = allocation.exec(file) ?? [];
+  const isDisk = type === 'qemu' && slot !== 'efidisk0' && slot !== 'tpmstate0';
+  return isDisk && storage !== undefined && Number(amount) === 0 ? { kind: 'import', storage, source } : null;
 }
 
 /**

@@ -1,6 +1,7 @@
 /** PVE's lists, read once into plain data: guests, nodes, storages, and the volumes on them. */
 
 import { UpstreamBrokenError } from '../errors.ts';
+import { isFileKind } from './files.ts';
 import {
   type Backup,
   backupOwner,
@@ -71,11 +72,34 @@ export interface Content {
 
 export const noContent: Content = { volumes: [], backups: [] };
 
-/** The images and backups in a storage's list, by the vmid that they belong to. Throws UpstreamBrokenError. */
-export function readContent(data: unknown): ReadonlyMap<number, Content> {
+/** A storage's list, read. */
+export interface Contents {
+  /** Images and backups, by the vmid that they belong to. */
+  readonly guests: ReadonlyMap<number, Content>;
+  /** Files that belong to no guest. */
+  readonly files: readonly Volume[];
+}
+
+/** Reads the answer of `GET /nodes/{node}/storage/{storage}/content`. Throws UpstreamBrokenError. */
+export function readContent(data: unknown): Contents {
   if (!Array.isArray(data)) throw new UpstreamBrokenError('a list of volumes is not understood');
+  const rows = data as Record<string, unknown>[];
+  return {
+    guests: readGuestContent(rows),
+    files: rows.filter(({ volid, content }) => typeof volid === 'string' && isFileKind(content)).map(readFile),
+  };
+}
+
+/** Even an empty file is one: it counts as a byte. */
+function readFile({ volid, size, format }: Record<string, unknown>): Volume {
+  const id = String(volid);
+  const storage = id.slice(0, id.indexOf(':'));
+  return { volid: id, storage, bytes: Math.max(1, Number(size ?? 0)), format: String(format ?? '') };
+}
+
+function readGuestContent(rows: readonly Record<string, unknown>[]): ReadonlyMap<number, Content> {
   const found = new Map<number, Content>();
-  for (const row of data as Record<string, unknown>[]) {
+  for (const row of rows) {
     const { volid, content, format, ctime } = row;
     if (typeof volid !== 'string') continue;
     const isBackup = content === 'backup';

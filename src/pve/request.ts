@@ -1,6 +1,7 @@
 /** What goes over the wire for a call, built from named parts, so that PVE reads back exactly what the call says. */
 
 import type { Call, Credential, Method, Params } from './call.ts';
+import { writePath } from './path.ts';
 
 /** One HTTP request to PVE. */
 export interface WireRequest {
@@ -13,27 +14,13 @@ export interface WireRequest {
 
 /** The request of a call; throws a TypeError for a path that PVE could read as another one, and for a credential that no header can carry. */
 export function wireRequest({ method, segments, params }: Call, as: Credential, serviceToken: string): WireRequest {
-  const path = `/api2/json${segments.map((segment, index) => `/${encodeSegment(segment, isVolume(segments, index))}`).join('')}`;
+  const path = `/api2/json${writePath(segments)}`;
   const text = encodeParams(params);
   const headers = { accept: 'application/json', ...credentialHeaders(method, as, serviceToken) };
   // PVE refuses a body on GET and DELETE with 501.
   if (method === 'GET' || method === 'DELETE')
     return { method, path: text === '' ? path : `${path}?${text}`, headers, body: null };
   return { method, path, headers: { ...headers, 'content-type': 'application/x-www-form-urlencoded' }, body: text };
-}
-
-/** PVE joins all that follows `content` to one volume id, whose slashes are therefore part of the value. */
-function isVolume(segments: readonly string[], index: number): boolean {
-  return index > 4 && segments[0] === 'nodes' && segments[2] === 'storage' && segments[4] === 'content';
-}
-
-/** PVE decodes the whole path before it splits it, so an encoded slash would separate, and it drops empty parts and a final newline. */
-function encodeSegment(segment: string, volume: boolean): string {
-  const parts = volume ? segment.split('/') : [segment];
-  const misread = parts.some((part) => part === '' || part === '.' || part === '..' || /[/\p{Cc}]/u.test(part));
-  if (misread || !segment.isWellFormed())
-    throw new TypeError(`${JSON.stringify(segment)} cannot be a part of a PVE path`);
-  return encodeURIComponent(segment);
 }
 
 /** PVE splits at `&` and `;` and drops what follows a second `=`, so all of them are encoded; a repeated name makes an array. */

@@ -1,9 +1,9 @@
 /** How calls reach PVE: which host, which connection, and what is known when no answer comes. */
 
-import { Client } from 'undici';
-import { UpstreamBrokenError, UpstreamUnreachableError } from '../errors.ts';
+import { UpstreamUnreachableError } from '../errors.ts';
 import { type Answer, type Call, type Credential, describeCall, type Upstream } from './call.ts';
 import { ConnectError, failure, type Host, Hosts, type HostsOptions } from './hosts.ts';
+import { inTurn, ownClient } from './in-turn.ts';
 import { type WireRequest, wireRequest } from './request.ts';
 import { Slots } from './slots.ts';
 import type { UpstreamSettings } from './upstream-settings.ts';
@@ -75,25 +75,12 @@ class PveUpstream implements Upstream {
     return AbortSignal.any([after(seconds), this.#giveUp]);
   }
 
-  /** Goes from host to host as long as nothing has been sent; a read may also be repeated once after it was. */
-  async #inTurn(call: Call, request: WireRequest, deadline: AbortSignal): Promise<Answer> {
-    const [first, ...others] = this.#hosts.inOrder();
-    let host = first;
-    let repeated = false;
-    while (host !== undefined) {
-      try {
-        return await this.#attempt(host, call, request, deadline, repeated);
-      } catch (error) {
-        const unsent = error instanceof UpstreamUnreachableError;
-        const repeatable: boolean = call.method === 'GET' && error instanceof UpstreamBrokenError && !repeated;
-        this.#hosts.avoid(host, error);
-        const next = others.shift();
-        if (deadline.aborted || !(repeatable || (unsent && next !== undefined))) throw error;
-        repeated ||= repeatable;
-        host = next ?? host;
-      }
-    }
-    throw new TypeError('no PVE host is configured');
+  #inTurn(call: Call, request: WireRequest, deadline: AbortSignal): Promise<Answer> {
+    return inTurn(this.#hosts, {
+      repeatable: call.method === 'GET',
+      isOver: () => deadline.aborted,
+      attempt: (host, repeated) => this.#attempt(host, call, request, deadline, repeated),
+    });
   }
 
   /** One request to one host. Writes and repeated reads have a connection of their own, since a kept one may be closing. */
@@ -107,18 +94,15 @@ class PveUpstream implements Upstream {
     const fresh = call.method !== 'GET' || repeated;
     let connected = false;
     const dispatcher = fresh
-      ? new Client(host.origin, {
-          ...this.#hosts.client,
-          connect: (options, done) =>
-            this.#hosts.connect(options, (...outcome) => {
-              connected ||= outcome[0] === null;
-              done(...outcome);
-            }),
+      ? ownClient(this.#hosts, host, this.#hosts.client, () => {
+          connected = true;
         })
       : host.pool;
     try {
       const response = await dispatcher.request({ ...request, signal: deadline, reset: fresh });
-      return readAnswer(response.statusCode, response.statusText, await response.body.text());
+      const answer = readAnswer(response.statusCode, response.statusText, await response.body.text());
+      this.#hosts.consoles.note(call, answer, host);
+      return answer;
     } catch (error) {
       const sent = fresh ? connected : !(error instanceof ConnectError);
       throw failure(error, `${describeCall(call)} at ${host.address}`, { sent, late: deadline.aborted });
@@ -133,7 +117,7 @@ function after(seconds: number): AbortSignal {
 }
 
 /** What an HTTP response says; throws an Error when it is not what PVE would send. */
-function readAnswer(status: number, phrase: string, text: string): Answer {
+export function readAnswer(status: number, phrase: string, text: string): Answer {
   const body = text === '' && status >= 400 ? {} : parseObject(text);
   if (body === null) throw new Error(`it answered ${status} with something else than PVE's JSON`);
   const { data = null, errors, ...extra } = body;

@@ -11,6 +11,8 @@ export interface Owner {
   /** The birth mark of the guest that it was recorded for; null: not told apart yet. */
   readonly birth: string | null;
   readonly how: 'created' | 'assigned';
+  /** When it was recorded, in ms since 1970. */
+  readonly since: number;
 }
 
 /** An instance as it is kept. */
@@ -24,6 +26,33 @@ export interface StoredInstance {
   readonly seen: Usage | null;
 }
 
+/** What one user has put on the storages of one node; its id is negative, so that it is nobody's vmid. */
+export interface Shelf {
+  readonly id: number;
+  readonly user: string;
+  readonly node: string;
+}
+
+/** A file by the place where it lies (a shared storage, or `node/storage`) and its volume id. */
+export interface FileName {
+  readonly place: string;
+  readonly volid: string;
+}
+
+/** Whose a file is, and what the last reservation about it awaited. */
+export interface StoredFile extends FileName {
+  readonly shelf: number;
+  readonly bytes: number;
+  readonly reservation: number;
+  /** That reservation made the record: when it comes to nothing, the file is nobody's. */
+  readonly fresh: boolean;
+}
+
+/** A file that a change would leave on a shelf, of at most so many bytes. */
+export interface ExpectedFile extends FileName {
+  readonly bytes: number;
+}
+
 /** An instance that a reservation is about, with what it may become. */
 export interface StoredAim {
   readonly vmid: number;
@@ -32,6 +61,8 @@ export interface StoredAim {
   readonly pool: string | undefined;
   readonly creates: boolean;
   readonly lines: readonly Line[];
+  /** On a shelf: the file that it would then hold. */
+  readonly file?: ExpectedFile;
 }
 
 /** An open reservation as it is kept. */
@@ -95,6 +126,31 @@ export class LedgerStore {
     return this.#sql.ownersOf.all({ vmid });
   }
 
+  shelves(): Shelf[] {
+    return this.#sql.shelves.all();
+  }
+
+  files(): StoredFile[] {
+    return this.#sql.files.all().map((file) => ({ ...file, fresh: file.fresh === 1 }));
+  }
+
+  /** Throws NotReadyError when the database cannot be written. */
+  addShelf(shelf: Shelf): void {
+    writing(() => {
+      this.#settleUp();
+      this.#sql.addShelf.run(shelf);
+    });
+  }
+
+  /** Forgets whose these files were. */
+  dropFiles(names: readonly FileName[]): void {
+    this.#owe(
+      this.#db.transaction(() => {
+        for (const { place, volid } of names) this.#sql.dropFile.run({ place, volid });
+      }),
+    );
+  }
+
   /** The open reservations, the oldest first. */
   reservations(): StoredReservation[] {
     const instances = Map.groupBy(this.#sql.reservationInstances.all(), ({ reservation }) => reservation);
@@ -125,10 +181,11 @@ export class LedgerStore {
     const { by, call, madeAt, digest = null } = reservation;
     const write = this.#db.transaction(() => {
       const id = Number(this.#sql.addReservation.run({ madeAt, user: by, call, digest }).lastInsertRowid);
-      for (const { vmid, type, node, pool = null, creates, lines } of reservation.aims) {
+      for (const { vmid, type, node, pool = null, creates, lines, file } of reservation.aims) {
         this.#sql.addReservationInstance.run({ reservation: id, vmid, type, node, pool, creates: creates ? 1 : 0 });
         for (const { resource, item, amount } of lines)
           this.#sql.addReservationLine.run({ reservation: id, vmid, resource, item, amount });
+        if (file !== undefined) this.#sql.putFile.run({ ...file, shelf: vmid, reservation: id, since: madeAt });
         if (!creates || owner === undefined) continue;
         this.#sql.dropOwners.run({ vmid });
         this.#sql.addOwner.run({ vmid, user: owner, birth: null, how: 'created', since: madeAt });
@@ -202,6 +259,11 @@ export class LedgerStore {
       this.#sql.dropOwners.run({ vmid });
       for (const user of users) this.#sql.addOwner.run({ vmid, user, birth, how: 'assigned', since });
     })();
+  }
+
+  /** The latest tasks that were started for a user through us. */
+  tasksOf(user: string): string[] {
+    return this.#sql.tasksOf.all({ user }).map(({ upid }) => upid);
   }
 
   /** For whom a task was started, when it was started through us. */
@@ -304,8 +366,8 @@ function prepare(db: Database) {
     instances: all<InstanceRow>('SELECT * FROM instance'),
     seenLines: all<Line & Vmid>('SELECT * FROM seen_line'),
     seenUnknown: all<Unknown & Vmid>('SELECT * FROM seen_unknown'),
-    owners: all<Owner & Vmid>('SELECT vmid, user, birth, how FROM owner ORDER BY vmid, user'),
-    ownersOf: sql<Vmid, Owner>('SELECT user, birth, how FROM owner WHERE vmid = @vmid ORDER BY user'),
+    owners: all<Owner & Vmid>('SELECT vmid, user, birth, how, since FROM owner ORDER BY vmid, user'),
+    ownersOf: sql<Vmid, Owner>('SELECT user, birth, how, since FROM owner WHERE vmid = @vmid ORDER BY user'),
     reservations: all<{
       id: number;
       made_at: number;
@@ -329,12 +391,22 @@ function prepare(db: Database) {
     addSeenUnknown: sql<Unknown & Vmid>(
       'INSERT INTO seen_unknown (vmid, resource, reason) VALUES (@vmid, @resource, @reason)',
     ),
-    addOwner: sql<Owner & Vmid & { since: number }>(
+    addOwner: sql<Owner & Vmid>(
       'INSERT INTO owner (vmid, user, birth, how, since) VALUES (@vmid, @user, @birth, @how, @since) ON CONFLICT (vmid, user) DO UPDATE SET birth = @birth, how = @how, since = @since',
     ),
     markOwners: sql<Vmid & { birth: string }>('UPDATE owner SET birth = @birth WHERE vmid = @vmid AND birth IS NULL'),
     dropCreators: sql<Vmid>("DELETE FROM owner WHERE vmid = @vmid AND how = 'created'"),
     dropOwners: sql<Vmid>('DELETE FROM owner WHERE vmid = @vmid'),
+
+    shelves: all<Shelf>('SELECT id, user, node FROM shelf'),
+    files: all<Omit<StoredFile, 'fresh'> & { fresh: number }>(
+      'SELECT place, volid, shelf, bytes, reservation, fresh FROM file',
+    ),
+    addShelf: sql<Shelf>('INSERT INTO shelf (id, user, node) VALUES (@id, @user, @node)'),
+    putFile: sql<Omit<StoredFile, 'fresh'> & { since: number }>(
+      'INSERT INTO file (place, volid, shelf, bytes, reservation, fresh, since) VALUES (@place, @volid, @shelf, @bytes, @reservation, 1, @since) ON CONFLICT (place, volid) DO UPDATE SET bytes = @bytes, reservation = @reservation, fresh = 0',
+    ),
+    dropFile: sql<FileName>('DELETE FROM file WHERE place = @place AND volid = @volid'),
 
     addReservation: sql<{ madeAt: number; user: string; call: string; digest: string | null }>(
       'INSERT INTO reservation (made_at, user, call, digest) VALUES (@madeAt, @user, @call, @digest)',
@@ -358,6 +430,9 @@ function prepare(db: Database) {
       'INSERT INTO task (upid, user, vmid, at) VALUES (@upid, @user, @vmid, @at) ON CONFLICT DO NOTHING',
     ),
     task: sql<{ upid: string }, { user: string }>('SELECT user FROM task WHERE upid = @upid'),
+    tasksOf: sql<{ user: string }, { upid: string }>(
+      'SELECT upid FROM task WHERE user = @user ORDER BY at DESC LIMIT 1000',
+    ),
     dropTasks: sql<{ before: number }>('DELETE FROM task WHERE at < @before'),
   };
 }

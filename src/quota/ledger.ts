@@ -5,23 +5,34 @@
  */
 
 import type { Database } from 'better-sqlite3';
-import {
-  ConflictError,
-  ForbiddenError,
-  NotReadyError,
-  type Overrun,
-  QuotaExceededError,
-  UsageUnknownError,
-} from '../errors.ts';
+import { ConflictError, ForbiddenError } from '../errors.ts';
 import type { GuestType } from '../pve/instance.ts';
-import { type Decision, LedgerStore, type Owner, type StoredInstance, type StoredReservation } from './ledger-store.ts';
-import { type Growth, overruns, type Quota, type Standing, scopeOf } from './limits.ts';
-import { device, type Line, nothing, type Usage } from './usage.ts';
+import {
+  type Account,
+  blankAccount,
+  bookingOf,
+  type Holding,
+  isVoid,
+  type ReservationId,
+  recordedOf,
+  type Stamp,
+} from './account.ts';
+import { type Books, mustFit } from './fitting.ts';
+import {
+  type Decision,
+  type ExpectedFile,
+  type FileName,
+  LedgerStore,
+  type Owner,
+  type StoredReservation,
+} from './ledger-store.ts';
+import type { Aim, ReservationRequest } from './request.ts';
+import { isShelf, Shelves } from './shelves.ts';
+import { Totals } from './totals.ts';
+import { device, type Usage } from './usage.ts';
 
-/** A logical time: reads are stamped with it when they start, reservations when they open and settle. */
-export type Stamp = number;
-
-export type ReservationId = number;
+export { type Aim, QuotaNeeded, type ReservationRequest } from './request.ts';
+export type { ExpectedFile, FileName, Holding, ReservationId, Stamp };
 
 /** Which vmids and pools a user's limits cover: who pays where no payer is recorded. */
 export interface Claim {
@@ -44,92 +55,33 @@ export interface Sighting extends Listing {
   readonly usage: Usage;
 }
 
-/** There is no such guest (any more); `usage` is what volumes under its vmid still take, on `node`. */
+/** There is no such guest (any more), or it is a shelf; `usage` is what volumes under its id take, on `node`. */
 export interface Absence {
   readonly vmid: number;
   readonly gone: true;
   readonly node: string;
   readonly usage: Usage;
+  /** Of a shelf: the recorded files that are not there. */
+  readonly missing?: readonly FileName[];
 }
 
-/** What a change would make of an instance. */
-export interface Aim {
-  readonly vmid: number;
-  readonly type: GuestType;
-  readonly node: string;
-  readonly pool: string | undefined;
-  readonly after: Usage;
-  /** The vmid must be free. */
-  readonly creates: boolean;
-}
-
-export interface ReservationRequest {
-  readonly by: string;
-  readonly address: string;
-  readonly call: string;
-  /** The digest that the change was computed on, when PVE takes one. */
-  readonly digest: string | undefined;
-  readonly aims: readonly Aim[];
-  /** The quotas of all payers, by user. */
-  readonly quotas: ReadonlyMap<string, Quota>;
-  /** Administrators: booked, never refused, and not recorded as payers of what they create. */
-  readonly waived: boolean;
+/** A file that is recorded as a user's. */
+export interface OwnedFile extends FileName {
+  /** Its length in bytes once the change under way has ended; undefined when there is none. */
+  readonly awaited: number | undefined;
 }
 
 /** A change that is on its way. */
 export type Reservation = StoredReservation;
-
-/** So much of one resource on one node, held by a payer. */
-export interface Holding extends Standing {
-  readonly node: string;
-  readonly resource: string;
-  readonly item: string;
-}
-
-/** A payer's quota is needed and was not given: read it and ask again. */
-export class QuotaNeeded extends Error {
-  override readonly name = 'QuotaNeeded';
-  readonly users: readonly string[];
-
-  constructor(users: readonly string[]) {
-    super(`quotas needed: ${users.join(', ')}`);
-    this.users = users;
-  }
-}
-
-interface Opening {
-  readonly node: string;
-  readonly lines: readonly Line[];
-  readonly creates: boolean;
-}
-
-/** One instance as the ledger keeps it. */
-interface Account extends StoredInstance {
-  readonly vmid: number;
-  type: GuestType;
-  node: string;
-  pool: string | undefined;
-  birth: string | undefined;
-  present: boolean;
-  /** null until it was read for the first time. */
-  seen: Usage | null;
-  owners: readonly Owner[];
-  payers: readonly string[];
-  readonly open: Map<ReservationId, Opening>;
-  touched: Stamp;
-  booking: readonly Holding[];
-}
 
 export class Ledger {
   readonly #store: LedgerStore;
   readonly #wall: () => number;
   readonly #accounts = new Map<number, Account>();
   readonly #reservations = new Map<ReservationId, Reservation>();
-  readonly #totals = new Map<string, Map<string, Holding>>();
-  /** By payer: the vmids whose usage is not, or not wholly, known. */
-  readonly #clouded = new Map<string, Set<number>>();
-  /** By node and bus id: the vmids that have, or are about to have, a PCI device. */
-  readonly #devices = new Map<string, Set<number>>();
+  readonly #totals = new Totals();
+  readonly #shelves: Shelves;
+  readonly #books: Books;
   readonly #unsaved = new Set<number>();
   /** When vmids ended, so that a read from before cannot bring one back. */
   readonly #ended = new Map<number, { readonly stamp: Stamp; readonly at: number }>();
@@ -140,7 +92,15 @@ export class Ledger {
   /** Rebuilds all totals from what the database holds. `wall` gives the time of day in ms. */
   constructor(db: Database, wall: () => number = Date.now) {
     this.#store = new LedgerStore(db);
+    this.#shelves = new Shelves(this.#store);
     this.#wall = wall;
+    this.#books = {
+      totals: this.#totals,
+      seen: (vmid) => this.#accounts.get(vmid)?.seen,
+      booking: (vmid) => this.#accounts.get(vmid)?.booking ?? [],
+      payersOf: (vmid) => this.payersOf(vmid),
+      payersOfNew: (...about) => this.payersOfNew(...about),
+    };
     this.#load();
   }
 
@@ -157,12 +117,63 @@ export class Ledger {
 
   /** The vmids that the ledger knows, gone ones with leftovers and awaited ones included. */
   vmids(): IterableIterator<number> {
-    return this.#accounts.keys();
+    return this.#accounts.keys().filter((vmid) => !isShelf(vmid));
+  }
+
+  /**
+   * The shelf for a user's files on a node: an account with a negative id, which the user alone pays for. A file that is
+   * recorded already stays on its shelf, whichever node it is reached from. Throws NotReadyError when it cannot be written.
+   */
+  shelfOf(user: string, node: string, file?: FileName): number {
+    const shelf = file === undefined ? undefined : this.#shelves.file(file)?.shelf;
+    return shelf !== undefined && this.#shelves.get(shelf)?.user === user ? shelf : this.#shelves.of(user, node);
+  }
+
+  /** Where a shelf is, and whose. */
+  shelf(id: number): { readonly user: string; readonly node: string } | undefined {
+    return this.#shelves.get(id);
+  }
+
+  /** Whose a file is; undefined when it is nobody's, such as what an administrator has put there. */
+  fileOwner(name: FileName): string | undefined {
+    const file = this.#shelves.file(name);
+    return file === undefined ? undefined : this.#shelves.get(file.shelf)?.user;
+  }
+
+  /** Whether a file is being written by a call that has not been settled yet. */
+  isAwaited(name: FileName): boolean {
+    const file = this.#shelves.file(name);
+    return file !== undefined && this.#reservations.has(file.reservation);
+  }
+
+  /** The files that are recorded to lie on a shelf. */
+  filesOn(shelf: number): readonly OwnedFile[] {
+    return this.#shelves.filesOn(shelf).map(({ place, volid, bytes, reservation }) => ({
+      place,
+      volid,
+      awaited: this.#reservations.has(reservation) ? bytes : undefined,
+    }));
+  }
+
+  /** The shelves of which files are recorded at a place. */
+  shelvesAt(place: string): ReadonlySet<number> {
+    const files = this.#shelves.files().filter((file) => file.place === place);
+    return new Set(files.map(({ shelf }) => shelf));
+  }
+
+  /** The shelf on which a file is recorded. */
+  shelfWith(name: FileName): number | undefined {
+    return this.#shelves.file(name)?.shelf;
   }
 
   /** What the ledger knows of one vmid. */
   account(vmid: number): Readonly<Omit<Account, 'open' | 'touched' | 'owners'>> | undefined {
     return this.#accounts.get(vmid);
+  }
+
+  /** When the guest of a vmid was created through us, in ms since 1970; undefined where nobody is recorded to have done that. */
+  createdAt(vmid: number): number | undefined {
+    return this.#accounts.get(vmid)?.owners.find(({ how }) => how === 'created')?.since;
   }
 
   /** Whether `user` is awaiting, by an open reservation, the guest that they create there. */
@@ -225,7 +236,7 @@ export class Ledger {
 
   /** Who pays for an instance: those recorded for it, else those whose range and pools cover it, else those of its pool. */
   payersOf(vmid: number): readonly string[] {
-    return this.#accounts.get(vmid)?.payers ?? [];
+    return this.#accounts.get(vmid)?.payers ?? this.#ownerOf(vmid);
   }
 
   /** Who is recorded as the payer of an instance, if anybody is and it is still the guest that it was recorded for. */
@@ -242,15 +253,16 @@ export class Ledger {
   /**
    * Holds what the aims take beyond what is booked already, for every payer, or throws and holds nothing:
    * QuotaExceededError with every limit that would break, UsageUnknownError or NotReadyError when that cannot be told,
-   * ConflictError or ForbiddenError when a new vmid is not free, QuotaNeeded when a payer's quota is missing. Check and insert are one step, so two calls can never
+   * ConflictError or ForbiddenError when a new vmid or a file's name is not free, QuotaNeeded when a payer's quota is missing. Check and insert are one step, so two calls can never
    * both take the last of a limit.
    */
   async reserve(request: ReservationRequest): Promise<Reservation> {
     for (const aim of request.aims) {
       if (aim.creates) this.#mustBeFree(aim, request);
+      this.#mustBeOwnFile(aim);
       this.#mustGetDevices(aim);
     }
-    if (!request.waived) this.#mustFit(request);
+    if (!request.waived) mustFit(request, this.#books);
     return this.#open(request);
   }
 
@@ -285,13 +297,13 @@ export class Ledger {
 
   /** The vmid that has, or is about to have, a PCI device of a node, by bus id. */
   deviceHolder(node: string, bus: string): number | undefined {
-    const [holder] = this.#devices.get(`${node} ${bus}`) ?? [];
+    const [holder] = this.#totals.holdersOf(node, bus);
     return holder;
   }
 
   /** What a payer holds, on each node of each resource. */
   holdings(user: string): readonly Holding[] {
-    return [...(this.#totals.get(user)?.values() ?? [])];
+    return this.#totals.holdings(user);
   }
 
   /** Writes a refusal down; durable with the next `save`. While nothing can be saved, the oldest ones are dropped. */
@@ -303,6 +315,11 @@ export class Ledger {
   /** For whom we started a task; kept for 30 days. */
   taskUser(upid: string): string | undefined {
     return this.#store.taskUser(upid);
+  }
+
+  /** The tasks that we started for a user in the last 30 days, the latest first; at most 1000. */
+  tasksOf(user: string): readonly string[] {
+    return this.#store.tasksOf(user);
   }
 
   /** Makes these users the payers of an instance; with none it falls back to those who claim it. */
@@ -329,12 +346,12 @@ export class Ledger {
   #load(): void {
     const owners = this.#store.owners();
     for (const stored of this.#store.instances()) {
-      this.#accounts.set(stored.vmid, { ...blank(stored), ...stored, owners: owners.get(stored.vmid) ?? [] });
+      this.#accounts.set(stored.vmid, { ...blankAccount(stored), ...stored, owners: owners.get(stored.vmid) ?? [] });
     }
     for (const reservation of this.#store.reservations()) {
       this.#reservations.set(reservation.id, reservation);
       for (const aim of reservation.aims) {
-        const account = this.#accounts.get(aim.vmid) ?? { ...blank(aim), owners: owners.get(aim.vmid) ?? [] };
+        const account = this.#accounts.get(aim.vmid) ?? { ...blankAccount(aim), owners: owners.get(aim.vmid) ?? [] };
         account.open.set(reservation.id, aim);
         this.#accounts.set(aim.vmid, account);
       }
@@ -345,20 +362,15 @@ export class Ledger {
   /** Changes an account, made blank when there is none, and carries the difference into the totals. */
   #change(vmid: number, known: Listing, change: (account: Account) => void): void {
     const account = this.#accounts.get(vmid) ?? {
-      ...blank(known),
+      ...blankAccount(known),
       owners: this.#store.ownersOf(vmid),
       touched: this.#ended.get(vmid)?.stamp ?? 0,
     };
-    if (this.#accounts.has(vmid)) this.#unbook(account);
+    if (this.#accounts.has(vmid)) this.#totals.unbook(account);
     else this.#accounts.set(vmid, account);
     this.#unsaved.add(vmid);
     change(account);
-    if (
-      !account.present &&
-      account.open.size === 0 &&
-      (account.seen?.lines.length ?? 0) === 0 &&
-      (account.seen?.unknown.length ?? 0) === 0
-    ) {
+    if (isVoid(account)) {
       this.#accounts.delete(vmid);
       this.#ended.set(vmid, { stamp: this.stamp(), at: this.#wall() });
       this.#store.erase(vmid);
@@ -370,43 +382,19 @@ export class Ledger {
   #book(account: Account): void {
     account.payers = this.#payersOf(account);
     account.booking = bookingOf(account);
-    this.#total(account, 1);
-    for (const key of devicesOf(account))
-      this.#devices.set(key, (this.#devices.get(key) ?? new Set()).add(account.vmid));
-    if (!isClouded(account)) return;
-    for (const payer of account.payers) {
-      const vmids = this.#clouded.get(payer) ?? new Set();
-      this.#clouded.set(payer, vmids.add(account.vmid));
-    }
-  }
-
-  #unbook(account: Account): void {
-    this.#total(account, -1);
-    for (const key of devicesOf(account)) this.#devices.get(key)?.delete(account.vmid);
-    for (const payer of account.payers) this.#clouded.get(payer)?.delete(account.vmid);
-  }
-
-  #total(account: Account, sign: 1 | -1): void {
-    for (const payer of account.payers) {
-      const totals = this.#totals.get(payer) ?? new Map<string, Holding>();
-      this.#totals.set(payer, totals);
-      for (const holding of account.booking) {
-        const key = keyOf(holding.node, holding);
-        const old = totals.get(key);
-        const next = {
-          ...holding,
-          used: (old?.used ?? 0) + sign * holding.used,
-          booked: (old?.booked ?? 0) + sign * holding.booked,
-        };
-        if (next.booked === 0) totals.delete(key);
-        else totals.set(key, next);
-      }
-    }
+    this.#totals.book(account);
   }
 
   #payersOf(account: Account): readonly string[] {
+    if (isShelf(account.vmid)) return this.#ownerOf(account.vmid);
     const recorded = recordedOf(account);
     return recorded.length > 0 ? recorded : this.#claimants(account.vmid, account.pool);
+  }
+
+  /** Who alone pays for a shelf; nobody for a guest. */
+  #ownerOf(shelf: number): readonly string[] {
+    const user = this.#shelves.get(shelf)?.user;
+    return user === undefined ? [] : [user];
   }
 
   #claimants(vmid: number, pool: string | undefined): readonly string[] {
@@ -418,7 +406,10 @@ export class Ledger {
   #take(account: Account, found: Sighting | Absence): void {
     account.seen = found.usage;
     account.present = !('gone' in found);
-    if ('gone' in found) return;
+    if ('gone' in found) {
+      this.#shelves.drop((found.missing ?? []).filter((name) => this.#isOver(account.vmid, name)));
+      return;
+    }
     account.node = found.node;
     account.type = found.type;
     account.birth = found.birth;
@@ -431,29 +422,6 @@ export class Ledger {
     const { birth } = account;
     if (birth === undefined || !account.owners.some((owner) => owner.birth === null)) return;
     account.owners = account.owners.map((owner) => ({ ...owner, birth: owner.birth ?? birth }));
-  }
-
-  /** For each payer, what the aims take beyond what is booked, by resource, item and scope. */
-  #growths(request: ReservationRequest): Map<string, Growth[]> {
-    const growths = new Map<string, Map<string, Growth>>();
-    for (const aim of request.aims) {
-      const account = this.#accounts.get(aim.vmid);
-      const payers = aim.creates ? this.payersOfNew(aim, request.by, request.waived) : this.payersOf(aim.vmid);
-      for (const payer of payers) {
-        const own = growths.get(payer) ?? new Map<string, Growth>();
-        growths.set(payer, own);
-        const quota = request.quotas.get(payer);
-        if (quota === undefined) continue;
-        const add = (node: string, { resource, item }: Pick<Line, 'resource' | 'item'>, amount: number) => {
-          const scope = scopeOf(quota, resource, node);
-          const key = `${resource} ${item} ${scope}`;
-          own.set(key, { resource, item, scope, amount: (own.get(key)?.amount ?? 0) + amount });
-        };
-        for (const line of aim.after.lines) add(aim.node, line, line.amount);
-        for (const held of account?.booking ?? []) add(held.node, held, -held.booked);
-      }
-    }
-    return new Map([...growths].map(([payer, own]) => [payer, [...own.values()].filter(({ amount }) => amount > 0)]));
   }
 
   #mustBeFree({ vmid }: Aim, { by, waived }: ReservationRequest): void {
@@ -471,79 +439,35 @@ export class Ledger {
     }
   }
 
+  /** A file keeps its owner as long as it is there or awaited, and is written by one call at a time. */
+  #mustBeOwnFile({ vmid, file }: Aim): void {
+    const known = file === undefined ? undefined : this.#shelves.file(file);
+    if (known === undefined) return;
+    if (known.shelf !== vmid) throw new ForbiddenError(`${known.volid} is another user's; choose another name`);
+    if (this.#reservations.has(known.reservation))
+      throw new ConflictError(`${known.volid} is being written by another call; wait for it or choose another name`);
+  }
+
+  /** A change that cannot have happened has made no file: what it only expected is nobody's. */
+  #disclaim({ id, aims }: Reservation): void {
+    for (const { vmid } of aims)
+      this.#shelves.drop(this.#shelves.filesOn(vmid).filter(({ fresh, reservation }) => fresh && reservation === id));
+  }
+
+  /** Whether a file that is recorded on a shelf and is not there is not awaited either. */
+  #isOver(shelf: number, name: FileName): boolean {
+    const file = this.#shelves.file(name);
+    return file?.shelf === shelf && !this.#reservations.has(file.reservation);
+  }
+
   /** A device belongs to one guest at a time, whoever pays and whoever asks. */
   #mustGetDevices({ vmid, node, after }: Aim): void {
     for (const { resource, item } of after.lines) {
-      const holder = resource === device ? this.#devices.get(`${node} ${item}`) : undefined;
-      const other = holder?.values().find((one) => one !== vmid);
+      const holders = resource === device ? this.#totals.holdersOf(node, item) : [];
+      const other = [...holders].find((one) => one !== vmid);
       if (other !== undefined)
         throw new ConflictError(`device ${item} of node ${node} is in use by another instance; choose another device`);
     }
-  }
-
-  #mustFit(request: ReservationRequest): void {
-    const growths = this.#growths(request);
-    const needed = [...growths.keys()].filter((user) => !request.quotas.has(user));
-    if (needed.length > 0) throw new QuotaNeeded(needed);
-    const found: Overrun[] = [];
-    for (const { vmid, after } of request.aims) {
-      const before = this.#accounts.get(vmid)?.seen ?? nothing;
-      const fresh = after.unknown.find(
-        ({ resource, reason }) => !before.unknown.some((old) => old.resource === resource && old.reason === reason),
-      );
-      if (fresh !== undefined)
-        throw new UsageUnknownError(
-          `what instance ${vmid} would take of ${fresh.resource} cannot be told (${fresh.reason}), so it is refused`,
-        );
-    }
-    for (const [payer, own] of growths) {
-      if (own.length === 0) continue;
-      this.#mustBeKnown(payer, own, request.by);
-      const quota = request.quotas.get(payer);
-      if (quota === undefined) throw new QuotaNeeded([payer]);
-      const standing = (resource: string, scope: string, counts: (item: string) => boolean) =>
-        this.#standing(payer, quota, resource, scope, counts);
-      found.push(
-        ...overruns(quota, own, standing).map((overrun) => (payer === request.by ? overrun : withoutNumbers(overrun))),
-      );
-    }
-    if (found.length > 0) throw new QuotaExceededError(found);
-  }
-
-  #mustBeKnown(payer: string, growths: readonly Growth[], by: string): void {
-    for (const vmid of this.#clouded.get(payer) ?? []) {
-      // What guests hold that the caller does not pay for is not theirs to read.
-      const own = this.payersOf(vmid).includes(by);
-      const instance = own ? `instance ${vmid}` : 'an instance of another user who pays here';
-      const seen = this.#accounts.get(vmid)?.seen;
-      if (seen == null)
-        throw new NotReadyError(
-          `${instance} has not been read yet, so what is left cannot be told; try again in a moment`,
-          5,
-        );
-      for (const { resource, reason } of seen.unknown) {
-        const grows = growths.some(
-          (growth) =>
-            growth.resource === resource || (resource === 'storage:*' && growth.resource.startsWith('storage:')),
-        );
-        if (grows)
-          throw new UsageUnknownError(
-            `what ${instance} takes of ${resource} cannot be told${own ? ` (${reason})` : ''}, so no more of it is given; an administrator can mend its configuration`,
-          );
-      }
-    }
-  }
-
-  #standing(payer: string, quota: Quota, resource: string, scope: string, counts: (item: string) => boolean): Standing {
-    let used = 0;
-    let booked = 0;
-    for (const holding of this.#totals.get(payer)?.values() ?? []) {
-      if (holding.resource !== resource || !counts(holding.item) || scopeOf(quota, resource, holding.node) !== scope)
-        continue;
-      used += holding.used;
-      booked += holding.booked;
-    }
-    return { used, booked };
   }
 
   #open(request: ReservationRequest): Reservation {
@@ -559,6 +483,9 @@ export class Ledger {
     const reservation = { ...opened, id };
     this.#reservations.set(id, reservation);
     for (const aim of request.aims) {
+      const { vmid, file } = aim;
+      if (file !== undefined)
+        this.#shelves.put({ ...file, shelf: vmid, reservation: id, fresh: this.#shelves.file(file) === undefined });
       this.#change(aim.vmid, aim, (account) => {
         account.open.set(id, { node: aim.node, lines: aim.after.lines, creates: aim.creates });
         account.touched = this.stamp();
@@ -567,7 +494,7 @@ export class Ledger {
         account.type = aim.type;
         account.pool = aim.pool;
         account.birth = undefined;
-        if (!waived) account.owners = [{ user: by, birth: null, how: 'created' }];
+        if (!waived) account.owners = [{ user: by, birth: null, how: 'created', since: opened.madeAt }];
       });
     }
     return reservation;
@@ -577,6 +504,7 @@ export class Ledger {
     const reservation = this.#reservations.get(id);
     if (reservation === undefined) return;
     this.#reservations.delete(id);
+    if (found.length === 0) this.#disclaim(reservation);
     const shown = new Map(found.map((one) => [one.vmid, one]));
     const listings = new Map([...reservation.aims, ...found.map(listingOf)].map((one) => [one.vmid, one]));
     for (const [vmid, listing] of listings) {
@@ -591,13 +519,6 @@ export class Ledger {
     this.#store.close(id, outcome, new Map([...vmids].map((vmid) => [vmid, this.#accounts.get(vmid)])));
     for (const vmid of vmids) this.#unsaved.delete(vmid);
   }
-}
-
-/** The recorded payers; a record that was made for an earlier guest of that vmid does not count. */
-function recordedOf({ birth, owners }: Account): readonly string[] {
-  return owners
-    .filter((owner) => owner.birth === null || birth === undefined || owner.birth === birth)
-    .map(({ user }) => user);
 }
 
 /** Refusals that wait to be written at most. */
@@ -619,69 +540,4 @@ function sameOwners(a: readonly Owner[], b: readonly Owner[]): boolean {
   return (
     a.length === b.length && a.every(({ user, birth }, index) => user === b[index]?.user && birth === b[index]?.birth)
   );
-}
-
-function blank({ vmid, type, node, pool }: Listing): Account {
-  return {
-    vmid,
-    type,
-    node,
-    pool,
-    birth: undefined,
-    present: false,
-    seen: null,
-    owners: [],
-    payers: [],
-    open: new Map(),
-    touched: 0,
-    booking: [],
-  };
-}
-
-/** Whether some of what the instance takes is not known; of one that we are creating, its reservation tells. */
-function isClouded({ present, seen, open }: Account): boolean {
-  if (seen !== null) return seen.unknown.length > 0;
-  return present && !open.values().some(({ creates }) => creates);
-}
-
-function keyOf(node: string, { resource, item }: Pick<Line, 'resource' | 'item'>): string {
-  return `${node} ${resource} ${item}`;
-}
-
-/** Line by line the larger of what was seen and of every open reservation. */
-function bookingOf({ node, seen, open }: Pick<Account, 'node' | 'seen' | 'open'>): Holding[] {
-  const booking = new Map<string, Holding>();
-  for (const line of seen?.lines ?? []) {
-    booking.set(keyOf(node, line), {
-      node,
-      resource: line.resource,
-      item: line.item,
-      used: line.amount,
-      booked: line.amount,
-    });
-  }
-  for (const opening of open.values()) {
-    for (const line of opening.lines) {
-      const key = keyOf(opening.node, line);
-      const held = booking.get(key) ?? {
-        node: opening.node,
-        resource: line.resource,
-        item: line.item,
-        used: 0,
-        booked: 0,
-      };
-      if (line.amount > held.booked) booking.set(key, { ...held, booked: line.amount });
-    }
-  }
-  return [...booking.values()];
-}
-
-function devicesOf({ booking }: Pick<Account, 'booking'>): string[] {
-  return booking.flatMap(({ resource, node, item }) => (resource === device ? [`${node} ${item}`] : []));
-}
-
-/** Another payer's overrun, without their numbers. */
-function withoutNumbers({ resource, item, scope }: Overrun): Overrun {
-  const sentence = `another user who pays for this instance has no room for more ${resource}`;
-  return { payer: '', resource, item, scope, requested: 0, used: 0, reserved: 0, limit: 0, available: 0, sentence };
 }

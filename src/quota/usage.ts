@@ -166,7 +166,7 @@ function volumesOf(instance: Instance): Usage {
   for (const config of new Set([instance.current, instance.next])) {
     for (const [slot, drive] of drivesOf(instance.type, config)) {
       const text = config[slot] ?? '';
-      if (drive === null || drive.kind === 'opaque') {
+      if (drive === null || drive.kind === 'opaque' || drive.kind === 'import') {
         // Only the text names the storage, and it is not understood: any storage may be meant.
         unknown.push({
           resource: `storage:${/^(?:(?:file|volume)=)?([A-Za-z][\w.-]*):/.exec(text)?.[1] ?? '*'}`,

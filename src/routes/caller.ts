@@ -1,20 +1,37 @@
 /** What a request shows of its caller, and whether a browser was tricked into sending it. */
 
 import type { IncomingHttpHeaders } from 'node:http';
+import type { FastifyRequest } from 'fastify';
+import type { Caller } from '../admission/access.ts';
+import { parseUserName, type UserId } from '../backends/backend.ts';
 import type { Sessions } from '../backends/sessions.ts';
 import { ForbiddenError, UnauthenticatedError } from '../errors.ts';
 import type { Credential } from '../pve/call.ts';
 import { decoded, readCookies } from './cookies.ts';
+import type { Rooms } from './rooms.ts';
+
+/** What a request says of who sends it. */
+export type Sender = Pick<FastifyRequest, 'method' | 'headers' | 'ip'>;
+
+/** The rooms that know users. */
+type Registry = Pick<Rooms, 'sessions' | 'directory'>;
 
 /** The credential that PVE itself would use: the cookie's ticket, then a ticket in Authorization, then an API token; null when there is none. */
-export function credentialOf(headers: IncomingHttpHeaders): Credential | null {
-  const { authorization = '' } = headers;
-  const ticket =
-    readCookies(headers.cookie).PVEAuthCookie || decoded(/^PVEAuthCookie[= ]([^;]+)/.exec(authorization)?.[1] ?? '');
-  const csrf = csrfHeader(headers);
-  if (ticket) return { kind: 'ticket', ticket, ...(csrf === '' ? {} : { csrf }) };
-  const token = /^PVEAPIToken[= ]([^;]+)/.exec(authorization)?.[1];
-  return token === undefined ? null : { kind: 'token', token };
+export function credentialOf({ cookie, authorization, csrfpreventiontoken }: IncomingHttpHeaders): Credential | null {
+  const ticket = decoded(ticketIn(cookie) || ticketIn(authorization));
+  const csrf = csrfHeader({ csrfpreventiontoken });
+  if (ticket !== '') return { kind: 'ticket', ticket, ...(csrf === '' ? {} : { csrf }) };
+  const token = shownIn(authorization, /(?:^|\s)PVEAPIToken[= ]([^;]*)/);
+  return token === '' ? null : { kind: 'token', token };
+}
+
+function ticketIn(header: string | undefined): string {
+  return shownIn(header, /(?:^|\s)PVEAuthCookie[= ]([^;]*)/);
+}
+
+/** PVE looks at the first of a kind, where the header begins or after white space, and takes a blank for the first `=`. */
+function shownIn(header = '', form: RegExp): string {
+  return form.exec(header)?.[1] ?? '';
 }
 
 /** Scripts that copy the cookie into the header may leave it percent-encoded; the token itself contains no `%`. What no header can carry is none. */
@@ -54,8 +71,9 @@ export async function requireCsrf(
   sessions: Pick<Sessions, 'verifyCsrf'>,
   origins: Origins,
 ): Promise<void> {
-  const { PVEAuthCookie: ticket, CSRFPreventionToken: cookie } = readCookies(headers.cookie);
-  if (!ticket) return;
+  const ticket = decoded(ticketIn(headers.cookie));
+  if (ticket === '') return;
+  const { CSRFPreventionToken: cookie } = readCookies(headers.cookie);
   requireSameOrigin(headers, origins);
   const shown = csrfHeader(headers);
   if (shown === '' || shown !== cookie)
@@ -63,4 +81,59 @@ export async function requireCsrf(
       'Permission denied - invalid csrf token: the header CSRFPreventionToken must repeat the cookie of that name',
     );
   await sessions.verifyCsrf(ticket, shown);
+}
+
+/** The caller whom PVE takes the holder of a credential for, with what their record grants now; throws UnauthenticatedError. */
+export async function callerWith(
+  credential: Credential,
+  { sessions, directory }: Registry,
+  address: string,
+): Promise<Caller> {
+  return callerNamed(await sessions.identify(credential), credential, { directory }, address);
+}
+
+/** The caller of that name, with what their record grants now. Throws UnauthenticatedError for one who is disabled or gone. */
+export async function callerNamed(
+  user: UserId,
+  credential: Credential,
+  { directory }: Pick<Rooms, 'directory'>,
+  address: string,
+): Promise<Caller> {
+  const name = parseUserName(user);
+  if (name === null) throw new UnauthenticatedError('Sign in: the ticket names no user');
+  return { user, credential, record: await directory.admit(name), address };
+}
+
+/** Whom PVE takes the sender of a request for, and by what; throws UnauthenticatedError in PVE's words. */
+export async function signedInAsPve(
+  headers: IncomingHttpHeaders,
+  { sessions }: Pick<Rooms, 'sessions'>,
+): Promise<{ readonly user: UserId; readonly credential: Credential }> {
+  const credential = credentialOf(headers);
+  if (credential === null) throw new UnauthenticatedError('No ticket');
+  try {
+    return { user: await sessions.identify(credential), credential };
+  } catch (error) {
+    throw error instanceof UnauthenticatedError
+      ? new UnauthenticatedError('Authentication failed!', { cause: error })
+      : error;
+  }
+}
+
+/**
+ * Who sends a request to PVE's own API, by PVE's rules and in its words: a change with a ticket, wherever it is shown,
+ * needs a CSRF token that PVE accepts, and no page of another site may have sent it. Throws UnauthenticatedError or ForbiddenError.
+ */
+export async function identifyAsPve(
+  { method, headers, ip }: Sender,
+  rooms: Registry,
+  origins: Origins,
+): Promise<Caller> {
+  const { user, credential } = await signedInAsPve(headers, rooms);
+  const caller = await callerNamed(user, credential, rooms, ip);
+  if (method !== 'GET' && credential.kind === 'ticket') {
+    requireSameOrigin(headers, origins);
+    await rooms.sessions.verifyCsrf(credential.ticket, credential.csrf ?? '');
+  }
+  return caller;
 }

@@ -1,6 +1,5 @@
 /** How much the server takes on at a time: what is beyond that is refused before anything is done for it. */
 
-import { finished } from 'node:stream';
 import { getHeapStatistics } from 'node:v8';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { NotReadyError } from '../errors.ts';
@@ -70,14 +69,17 @@ export class Load {
   /** Guards every route that is registered in this context from now on; once `stopping` has aborted, nothing more is taken on. */
   guard(app: FastifyInstance, stopping: AbortSignal): void {
     const work = new WeakMap<FastifyRequest, Promise<void>>();
-    app.addHook('onRequest', async (request, reply) => {
-      const refusal = stopping.aborted ? 'it is ending' : this.#refusal(networkOf(request.ip));
+    app.addHook('onRequest', (request, reply, done) => {
+      const network = networkOf(request.ip);
+      const refusal = stopping.aborted ? 'it is ending' : this.#refusal(network);
       if (refusal !== undefined) {
         reply.header('connection', 'close');
-        throw new NotReadyError(`The server takes no more requests (${refusal}); try again in a moment`, comeBack);
+        done(new NotReadyError(`The server takes no more requests (${refusal}); try again in a moment`, comeBack));
+        return;
       }
-      const leave = this.#enter(networkOf(request.ip));
-      finished(reply.raw, () => void (work.get(request) ?? Promise.resolve()).then(leave));
+      const leave = this.#enter(network);
+      reply.raw.once('close', () => void (work.get(request) ?? Promise.resolve()).then(leave));
+      done();
     });
     app.addHook('onRoute', (route) => {
       const { handler } = route;

@@ -8,10 +8,15 @@ import type { Watch } from '../admission/watch.ts';
 import type { Directory } from '../backends/directory.ts';
 import type { Sessions } from '../backends/sessions.ts';
 import type { Upstream } from '../pve/call.ts';
+import type { ConsoleLimits } from '../pve/console.ts';
 import type { Hosts } from '../pve/hosts.ts';
+import type { Relay } from '../pve/relay.ts';
+import type { Slots } from '../pve/slots.ts';
+import type { UploadLimits } from '../pve/upload.ts';
 import type { Ledger } from '../quota/ledger.ts';
 import type { Resources } from '../quota/resources.ts';
 import type { SignInLimit } from './sign-in-limit.ts';
+import type { WebSockets } from './web-sockets.ts';
 
 /** What the surfaces read of the configuration. */
 export interface Settings {
@@ -37,6 +42,7 @@ export interface Settings {
   };
   /** Seconds that a request waits for a task. */
   readonly taskWait: number;
+  readonly limits: { readonly consoles: ConsoleLimits; readonly uploads: UploadLimits };
 }
 
 /** The rooms below, as a surface is handed them. */
@@ -46,10 +52,14 @@ export interface Rooms {
   readonly directory: Directory;
   readonly sessions: Sessions;
   readonly signInLimit: SignInLimit;
+  readonly sockets: WebSockets;
   readonly gate: Gate;
   readonly upstream: Upstream;
+  readonly relay: Relay;
   /** For what streams between the client and PVE: large reads, uploads, consoles. */
   readonly hosts: Hosts;
+  /** The places for uploads. */
+  readonly uploads: Slots;
   readonly inventory: Inventory;
   readonly watch: Watch;
   readonly ledger: Ledger;

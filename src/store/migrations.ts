@@ -1,6 +1,7 @@
 /** The shape of the database, as the steps that led to it. A step that was ever released is never edited. */
 
 import { ledgerTables } from './ledger-tables.ts';
+import { shelfTables } from './shelf-tables.ts';
 
 export interface Migration {
   readonly name: string;
@@ -26,4 +27,6 @@ export const migrations: readonly Migration[] = [
     `,
   },
   { name: 'ledger', sql: ledgerTables },
+  { name: 'files without a guest', sql: shelfTables },
+  { name: 'tasks by user', sql: 'CREATE INDEX task_user ON task (user, at)' },
 ];

@@ -150,11 +150,12 @@ test('signing out ends the session with the directory, and takes its cookie away
   expect([...alice.cookies.keys()]).toEqual([]);
 });
 
-test('signing out succeeds while the directory is away', async () => {
+test('signing out succeeds while the directory is away, and says that it was', async () => {
   await using scene = await siteWithDirectory();
   const alice = await signedIn(scene.site, 'alice@ldap');
   await scene.service.stop();
-  expect(await alice.delete('/access/ticket')).toMatchObject({ status: 200, body: { auth: false } });
+  const reply = await alice.delete('/access/ticket');
+  expect(reply).toMatchObject({ status: 200, body: { auth: false, away: ['directory'] } });
 });
 
 test('nothing that a user may do depends on the directory: it can be away, and the cookie gone', async () => {

@@ -1,6 +1,7 @@
-import { hasSlapd, startSlapd } from '../support/slapd.ts';
+import { afterAll } from 'vitest';
+import { hasSlapd, type Slapd, startSlapd } from '../support/slapd.ts';
 import { backendContract, type Trouble } from './contract.ts';
-import { localSubject, paasLdapSubject, pveSubject } from './subjects.ts';
+import { ldapSubject, localSubject, paasLdapSubject, pveSubject } from './subjects.ts';
 
 backendContract({
   name: 'pve',
@@ -32,9 +33,33 @@ backendContract({
   start: () => paasLdapSubject({ deadline: 0.5 }),
 });
 
+const skip = hasSlapd || process.env.CI === 'true' ? undefined : 'slapd is not installed';
+
+let slapd: Promise<Slapd> | undefined;
+
+/** The one OpenLDAP of this file. */
+function running(): Promise<Slapd> {
+  slapd ??= startSlapd();
+  return slapd;
+}
+
+afterAll(async () => (await slapd)?.[Symbol.asyncDispose]());
+
 backendContract({
   name: 'paasldap over OpenLDAP',
   can: everything,
-  skip: hasSlapd || process.env.CI === 'true' ? undefined : 'slapd is not installed',
-  start: async () => paasLdapSubject({ ldap: await startSlapd(), deadline: 10 }),
+  skip,
+  start: async () => {
+    const { bind, reset } = await running();
+    await reset();
+    return paasLdapSubject({ ldap: { bind, [Symbol.asyncDispose]: async () => {} }, deadline: 10 });
+  },
+});
+
+backendContract({
+  name: 'ldap',
+  can: everything,
+  skip,
+  troubles: ['away', 'never', 'reset', 'half', 'endless', 'html', 'nothing', 'nonsense'],
+  start: async () => ldapSubject(await running(), { deadline: 1 }),
 });

@@ -5,13 +5,18 @@ import type { ServerResponse } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { startSimulator } from '../../simulator/index.ts';
+import { createLdapBackend } from '../../src/backends/ldap.ts';
+import { type LdapSettings, ldapSettings } from '../../src/backends/ldap-settings.ts';
 import { LocalBackend } from '../../src/backends/local.ts';
 import { PaasLdapBackend, type PaasLdapOptions, paasldapSettings } from '../../src/backends/paasldap.ts';
 import { createPveBackend } from '../../src/backends/pve.ts';
 import { createUpstream } from '../../src/pve/upstream.ts';
 import { upstreamSettings } from '../../src/pve/upstream-settings.ts';
 import { openDatabase } from '../../src/store/database.ts';
+import { groups, people } from '../support/ldap.ts';
+import { type LdapRelay, type RelayTrouble, startLdapRelay } from '../support/ldap-relay.ts';
 import { type PaasLdapService, type PaasLdapOptions as ServiceOptions, startPaasLdap } from '../support/paas-ldap.ts';
+import { proxyAccount, type Slapd } from '../support/slapd.ts';
 import type { Subject, Trouble } from './contract.ts';
 
 const log = { warn: () => {} };
@@ -114,6 +119,57 @@ export async function paasLdapSubject({
     async [Symbol.asyncDispose]() {
       await backend.close();
       await service[Symbol.asyncDispose]();
+    },
+  };
+}
+
+/** A backend in front of an LDAP server, and the port between them. */
+export interface LdapSubject extends Subject {
+  readonly relay: LdapRelay;
+}
+
+/** What an `ldap` backend for the seed is configured with, but for the servers. */
+export const ldapConfig = {
+  realm: 'ldap',
+  starttls: false,
+  bind: proxyAccount,
+  users: { base: people },
+  groups: { base: groups },
+};
+
+/** These settings, each in place of the usual one; one that is undefined is left out. */
+export function settingsOf(changed: object): LdapSettings {
+  return ldapSettings.parse(given({ ...ldapConfig, ...changed }));
+}
+
+/** Without what is undefined, as a file would have it. */
+export function given(settings: object): unknown {
+  return JSON.parse(JSON.stringify(settings));
+}
+
+/** The seed in a running slapd, as it was before anything was changed. */
+export async function ldapSubject(slapd: Slapd, config: object = {}): Promise<LdapSubject> {
+  await slapd.reset();
+  const relay = await startLdapRelay({ socket: slapd.socket });
+  const settings = settingsOf({ url: relay.url, deadline: 2, ...config });
+  const backend = createLdapBackend(settings, { log, maxAnswer });
+  return {
+    backend,
+    relay,
+    realm: 'ldap',
+    newUser: { cn: 'Carol', sn: 'Cole', mail: 'carol@example.org', userpassword: 'carol-secret' },
+    passwordChange: (current, next) => ({ userpassword: next, oldpassword: current }),
+    async trouble(kind) {
+      if (kind === 'away') await relay.stop();
+      else relay.trouble = kind as RelayTrouble;
+    },
+    recover() {
+      relay.trouble = undefined;
+      return relay.start();
+    },
+    async [Symbol.asyncDispose]() {
+      await backend.close?.();
+      await relay[Symbol.asyncDispose]();
     },
   };
 }

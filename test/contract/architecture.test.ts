@@ -22,8 +22,9 @@ const floors: readonly (readonly string[])[] = [
 const packagesIn: Readonly<Record<string, RegExp>> = {
   fastify: /^src\/(?:routes\/|app\.ts$)/,
   'better-sqlite3': /^src\/(?:store\/|backends\/|quota\/ledger[a-z-]*\.ts$)/,
+  ldapts: /^src\/backends\/ldap[a-z-]*\.ts$/,
   ws: /^src\/routes\//,
-  undici: /^src\/(?:pve\/(?:hosts|upstream|relay|upload)|backends\/paasldap)\.ts$/,
+  undici: /^src\/(?:pve\/(?:hosts|in-turn|upstream|relay|upload)|backends\/paasldap)\.ts$/,
 };
 
 interface Import {

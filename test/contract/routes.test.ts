@@ -140,9 +140,12 @@ async function stopped(): Promise<void> {
   await expect.poll(() => site.cluster.guests.get(100)?.status).toBe('stopped');
 }
 
-test.each(['PUT', 'DELETE'])('%s of what no tenant may do in PVE itself is refused, and says so', async (method) => {
+test.each([
+  ['PUT', '/proxmox/nodes/n1/qemu/100/config', { cores: 1000 }],
+  ['DELETE', '/proxmox/pools/alice', undefined],
+])('%s %s, which no tenant may do, is refused, and says so', async (method, path, form) => {
   const alice = clients.get('alice') ?? new Client(site);
-  expect(refusalIn(await alice.send(method, '/proxmox/nodes/n1/qemu/100/config')).status).toBe(403);
+  expect(refusalIn(await alice.send(method, path, form)).status).toBe(403);
 });
 
 test('the sync socket opens', async () => {

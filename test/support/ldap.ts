@@ -13,7 +13,7 @@ export interface Modification {
 
 /** A connection bound as somebody: it sees and changes what the server lets them. */
 export interface LdapConnection {
-  search(base: string, scope: 'base' | 'one', objectClass?: string): Promise<readonly Entry[]>;
+  search(base: string, scope: 'base' | 'one' | 'sub', objectClass?: string): Promise<readonly Entry[]>;
   add(entry: Entry): Promise<void>;
   modify(dn: string, modifications: readonly Modification[]): Promise<void>;
   remove(dn: string): Promise<void>;
@@ -110,9 +110,15 @@ function connect(entries: Map<string, Entry>, self: string): LdapConnection {
   };
   return {
     async search(base, scope, objectClass) {
-      const found = find(base);
-      const inside = [...entries.values()].filter(({ dn }) => parentOf(dn) === keyOf(base));
-      return (scope === 'base' ? [found] : inside)
+      find(base);
+      const inside = {
+        base: (dn: string) => dn === keyOf(base),
+        one: (dn: string) => parentOf(dn) === keyOf(base),
+        sub: (dn: string) => dn === keyOf(base) || dn.endsWith(`,${keyOf(base)}`),
+      };
+      return [...entries]
+        .filter(([dn]) => inside[scope](dn))
+        .map(([, entry]) => entry)
         .filter(({ attributes }) => objectClass === undefined || attributes.objectClass?.includes(objectClass))
         .map(shown);
     },

@@ -5,7 +5,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import Sqlite from 'better-sqlite3';
-import { pino } from 'pino';
+import { type Logger, pino } from 'pino';
 import { type Simulator, type SimulatorOptions, startSimulator } from '../../simulator/index.ts';
 import { loadConfig } from '../../src/config.ts';
 import { type Server, startServer } from '../../src/server.ts';
@@ -41,16 +41,21 @@ export interface SiteOptions {
   readonly taskWait?: number;
   readonly refresh?: { readonly resources?: number; readonly storage?: number; readonly sweep?: number };
   readonly deadlines?: { readonly read?: number; readonly write?: number };
+  /** Where the server finds PVE, when not at the simulator itself. */
+  readonly pveUrl?: readonly string[];
   readonly simulator?: SimulatorOptions;
   /** More of the configuration, merged at the top level. */
   readonly config?: Readonly<Record<string, unknown>>;
   /** `process`: the server runs as a process of its own that can be killed. */
   readonly as?: 'here' | 'process';
+  /** Where the server in this process writes its log; nowhere when absent. */
+  readonly log?: Logger;
   /** Options for the Node of that process. */
   readonly execArgv?: readonly string[];
 }
 
-const secret = '6e1b0f5a-58f2-4f0e-9f0a-0d8c3a5d2c11';
+/** The secret of the server's privileged token; no caller may ever see it. */
+export const secret = '6e1b0f5a-58f2-4f0e-9f0a-0d8c3a5d2c11';
 
 const slots = ['rootfs', 'mp', 'scsi', 'sata', 'ide', 'virtio', 'unused'];
 const storage = { type: 'storage', compact: true, unit: 'B', disks: slots };
@@ -133,14 +138,14 @@ function recordOf(name: string, sketch: UserSketch): unknown {
 function configOf(
   simulator: Simulator,
   directory: string,
-  { hold = 1, taskWait = 20, refresh, deadlines, config }: SiteOptions,
+  { hold = 1, taskWait = 20, refresh, deadlines, pveUrl, config }: SiteOptions,
 ): unknown {
   return {
     backends: {
       pve: {
         import: 'pve',
         config: {
-          url: simulator.url,
+          url: pveUrl ?? simulator.url,
           token: { user: 'quota-proxy', realm: 'pve', id: 'gate', uuid: secret },
           deadlines: { read: 2, write: 3, ...deadlines },
           ...(simulator.fingerprint === undefined ? {} : { fingerprint: simulator.fingerprint }),
@@ -199,7 +204,7 @@ export class Site {
       await this.#spawn();
       if (ready) await until('the server process is ready', async () => (await fetch(`${this.url}/healthz`)).ok);
     } else {
-      const log = pino({ level: process.env.SITE_LOG ?? 'silent' });
+      const log = this.#options.log ?? pino({ level: process.env.SITE_LOG ?? 'silent' });
       this.#server = await startServer(loadConfig(this.configFile), {
         configFile: this.configFile,
         version: '0.0.0',

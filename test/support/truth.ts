@@ -39,7 +39,8 @@ function amountsOf(
   config: Readonly<Record<string, string>>,
   cpus: number,
 ): Record<string, number> {
-  const number = (key: string, otherwise: number) => Number(config[key] ?? otherwise);
+  // A VM's memory may be written with the name of its key.
+  const number = (key: string, otherwise: number) => Number(config[key]?.replace(/^current=/, '') ?? otherwise);
   const amounts: Record<string, number> = {
     cores: type === 'qemu' ? number('sockets', 1) * number('cores', 1) : number('cores', cpus),
     memory: number('memory', 512) * MiB,

@@ -134,6 +134,16 @@ describe('a fault says where it is, what is there and what is expected', () => {
       ['application.listenPort: expected a number of at most 65535, got 70000'],
     ],
     [
+      'a parameter that cannot be allowed',
+      { tenants: { parameters: ['hostpci[n]'] } },
+      [expect.stringMatching(/^tenants\.parameters/)],
+    ],
+    [
+      'a volume without its storage',
+      { tenants: { volumes: ['import/a.qcow2'] } },
+      [expect.stringMatching(/^tenants\.volumes.*nfs:import\/debian\.qcow2/)],
+    ],
+    [
       'a host with a scheme',
       { application: { hostname: 'https://a' } },
       ['application.hostname: expected a host name without scheme, port or path, got "https://a"'],
@@ -182,15 +192,18 @@ describe('a fault says where it is, what is there and what is expected', () => {
       ['backends: expected exactly one that imports "pve", got "pve", "other"'],
     ],
     [
-      'a backend to come',
+      'an LDAP server without what is to be found there',
       { backends: { pve, localdb, l: { import: 'ldap.js', config: { url: 'ldap://x' } } } },
-      ['backends.l: import "ldap.js" is not available in this version'],
+      [
+        'backends.l.config.realm: expected a text, got nothing',
+        'backends.l.config.users: expected an object, got nothing',
+      ],
     ],
     [
       'a misspelt import',
       { backends: { pve, localdb: { import: 'lokaldb' } } },
       [
-        'backends.localdb: expected import to be one of pve, pve.js, localdb, localdb.js, paasldap, paasldap.js, or the path of a module (./mine.js) (did you mean "localdb"?), got "lokaldb"',
+        'backends.localdb: expected import to be one of pve, pve.js, localdb, localdb.js, paasldap, paasldap.js, ldap, ldap.js, or the path of a module (./mine.js) (did you mean "localdb"?), got "lokaldb"',
       ],
     ],
     [

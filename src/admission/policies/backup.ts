@@ -1,30 +1,36 @@
-/** Backups: making, labelling and deleting those of an instance, and going back to one. */
+/** Backups: making, labelling and deleting those of instances. */
 
 import type { Fault } from '../../errors.ts';
-import { backedUp, readArchive, restored } from '../../pve/archives.ts';
+import { backedUp } from '../../pve/archives.ts';
 import { call } from '../../pve/call.ts';
-import type { GuestType } from '../../pve/instance.ts';
-import type { Change, ChangePolicy } from '../policy.ts';
+import { backupOwner } from '../../pve/instance.ts';
+import { parseList } from '../../pve/projections.ts';
+import { type Change, type ChangePolicy, isOpen } from '../policy.ts';
 import * as values from './values.ts';
 
 const { flag, lines, oneOf, wholeNumber } = values;
 
-/** Backups are counted on one storage, so that is the only place where they may be made. */
-function mustBeCountedOn({ params, backupStorage }: Change): Fault[] {
+/** Backups are counted on one storage, so that is the only place where they may be made, or thinned out. */
+function mustBeCountedOn(storage: string | undefined, { backupStorage }: Change): Fault[] {
   if (backupStorage === undefined)
     return [{ field: 'storage', problem: 'no storage is configured for backups (backups.storage)' }];
-  return params.storage === backupStorage
+  return storage === backupStorage
     ? []
     : [{ field: 'storage', problem: `must be ${backupStorage}, where backups are counted` }];
 }
 
-/** Only a backup that counts as the instance's own: not one of an earlier guest of that vmid, nor of anybody else. */
-function mustBeOwn({ before }: Change, field: string, volid: string | undefined): Fault[] {
-  const own = before.backups?.some((backup) => backup.volid === volid) ?? false;
-  return own ? [] : [{ field, problem: `${JSON.stringify(volid ?? '')} is no backup of instance ${before.vmid}` }];
+/** Only a backup that counts as an instance's own, and not one of an earlier guest of that vmid: of the instance, or of one that the call reads. */
+export function mustBeOwn({ before, others, allowances }: Change, field: string, volid = ''): Fault[] {
+  const owner = backupOwner(volid);
+  const guest = owner === before.vmid ? before : others.get(owner ?? Number.NaN);
+  const isOwn = guest?.backups?.some((backup) => backup.volid === volid) ?? false;
+  return isOwn || isOpen(allowances, volid)
+    ? []
+    : [{ field, problem: `${JSON.stringify(volid)} is no backup of instance ${owner ?? before.vmid}` }];
 }
 
-const onBackupStorage = ({ backupStorage }: Change): readonly string[] =>
+/** Where an instance's own backups lie. */
+export const onBackupStorage = ({ backupStorage }: Change): readonly string[] =>
   backupStorage === undefined ? [] : [backupStorage];
 
 /** The volume id of the backup that a call's path names, with its storage. */
@@ -41,28 +47,32 @@ const make: ChangePolicy = {
   method: 'POST',
   path: '/nodes/{node}/vzdump',
   params: {
-    vmid: values.vmid,
+    vmid: values.vmids,
     storage: values.storageId,
     mode: oneOf('snapshot', 'suspend', 'stop'),
-    // Removing by the storage's own rules could take the backups of others.
+    // Removing by the storage's own rules could take what an earlier guest of that vmid has left.
     remove: oneOf('0'),
-    compress: oneOf('zstd', 'lzo', 'gzip', '0'),
+    compress: oneOf('zstd', 'lzo', 'gzip', '0', '1'),
     'notes-template': lines,
+    protected: flag,
+    quiet: flag,
+    'notification-mode': oneOf('auto', 'legacy-sendmail', 'notification-system'),
   },
+  guests: ({ params: { vmid, all, pool } }) =>
+    typeof vmid !== 'string' || all !== undefined || pool !== undefined ? null : parseList(vmid).map(Number),
   storages: onBackupStorage,
-  objections: (change) => [
-    ...mustBeCountedOn(change),
-    ...(change.params.remove === '0' ? [] : [{ field: 'remove', problem: 'must be 0: other backups stay' }]),
-  ],
+  objections: (change) => mustBeCountedOn(change.params.storage, change),
   project: ({ before }) => backedUp(before),
+  forward: ({ params }) => ({ remove: '0', ...params }),
 };
 
+/** A backup that is protected counts like any other, and can be let go again. */
 const label: ChangePolicy = {
   class: 'consuming',
   kind: 'change',
   method: 'PUT',
   path: contentPath,
-  params: { notes: lines },
+  params: { notes: lines, protected: flag },
   storages: onBackupStorage,
   objections: (change) => mustBeOwn(change, 'volume', volidOf(change)),
   project: ({ before }) => before,
@@ -79,37 +89,39 @@ const remove: ChangePolicy = {
   project: ({ before }) => before,
 };
 
-/** Going back to a backup: what the instance becomes is what the archive says, overlaid by what the call says. */
-function restore(type: GuestType): ChangePolicy {
-  const archive = type === 'qemu' ? 'archive' : 'ostemplate';
-  return {
-    class: 'consuming',
-    kind: 'change',
-    type,
-    method: 'POST',
-    path: `/nodes/{node}/${type}`,
-    when: (params) => (type === 'qemu' ? params.archive !== undefined : params.restore === '1'),
-    params: {
-      vmid: values.vmid,
-      [archive]: values.volumeId,
-      force: oneOf('1'),
-      storage: values.storageId,
-      ...(type === 'lxc'
-        ? { restore: flag, rootfs: values.drive('lxc', 'rootfs'), 'mp[n]': values.drive('lxc', 'mp') }
-        : { unique: flag }),
-    },
-    storages: onBackupStorage,
-    asks: ({ before, params }) => [
-      call('GET', '/nodes/{}/vzdump/extractconfig', [before.host.node], { volume: params[archive] ?? '' }),
-    ],
-    objections: (change) => [
-      ...mustBeOwn(change, archive, change.params[archive]),
-      ...(change.params.force === '1' ? [] : [{ field: 'force', problem: 'must be 1: the instance is replaced' }]),
-    ],
-    project: ({ before, params, told: [text] }) => restored(before, readArchive(type, text), params),
-    // A container comes back unprivileged, whatever it was when it was saved.
-    ...(type === 'lxc' ? { forward: ({ params }) => ({ ...params, unprivileged: '1' }) } : {}),
-  };
-}
+/** PVE thins out whatever bears the vmid, so every backup that does has to be the instance's own. */
+const prune: ChangePolicy = {
+  class: 'releasing',
+  kind: 'change',
+  method: 'DELETE',
+  path: '/nodes/{node}/storage/{storage}/prunebackups',
+  params: { vmid: values.vmid, type: oneOf('qemu', 'lxc'), 'prune-backups': values.propertyString },
+  guests: ({ params: { vmid } }) => (typeof vmid === 'string' ? [Number(vmid)] : null),
+  storages: onBackupStorage,
+  asks: ({ before, named: { storage = '' } }) => [
+    call('GET', '/nodes/{}/storage/{}/content', [before.host.node, storage], {
+      content: 'backup',
+      vmid: String(before.vmid),
+    }),
+  ],
+  objections: (change) => {
+    const { before, named, told } = change;
+    const rows = Array.isArray(told[0]) ? (told[0] as { readonly volid?: unknown }[]) : null;
+    const strange = rows?.find(({ volid }) => !before.backups?.some((backup) => backup.volid === volid));
+    return [
+      ...mustBeCountedOn(named.storage, change),
+      ...(rows === null ? [{ field: 'storage', problem: 'does not list its backups; try again in a moment' }] : []),
+      ...(strange === undefined
+        ? []
+        : [
+            {
+              field: 'vmid',
+              problem: `${strange.volid} is of an earlier guest ${before.vmid}; delete yours one by one`,
+            },
+          ]),
+    ];
+  },
+  project: ({ before }) => before,
+};
 
-export const backupPolicies: readonly ChangePolicy[] = [make, label, remove, restore('qemu'), restore('lxc')];
+export const backupPolicies: readonly ChangePolicy[] = [make, label, remove, prune];

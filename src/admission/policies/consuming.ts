@@ -1,56 +1,56 @@
-/** Calls that may take resources: what they may carry, what they would make of the instance, and what speaks against them. */
+/** Making guests and writing their configurations: what a call may carry, what it would make of the instance, and what speaks against it. */
 
 import type { Fault } from '../../errors.ts';
-import { birthMark, type GuestType, type Instance, isDiskSlot } from '../../pve/instance.ts';
-import { configured, created, driveOf, moved, resized, sizeAfter, volumeIn } from '../../pve/projections.ts';
-import { formatSize } from '../../pve/size.ts';
-import type { Change, ChangePolicy, ValueCheck } from '../policy.ts';
-import { changesRawDevice, withMappings } from './devices.ts';
-import { allocates, driveObjections, mediaOf } from './drives.ts';
+import { birthMark, drivesOf, type GuestType, isDiskSlot } from '../../pve/instance.ts';
+import { configured, created, parseList, withImports } from '../../pve/projections.ts';
+import type { Change, ChangePolicy } from '../policy.ts';
+import { needsRoot, passesDevices, withMappings } from './devices.ts';
+import { allocates, driveObjections, importedFrom, importQuestions, mediaOf, withoutAliases } from './drives.ts';
 import { configParameters, createParameters } from './parameters.ts';
-import { digest, flag, oneOf, sizeText, storageId } from './values.ts';
+import { flag, wholeNumber } from './values.ts';
 
-export const consumingPolicies: readonly ChangePolicy[] = [
-  create('qemu'),
-  create('lxc'),
-  configure('qemu', 'POST'),
-  configure('qemu', 'PUT'),
-  configure('lxc', 'PUT'),
-  resize('qemu'),
-  resize('lxc'),
-  move('qemu', 'move_disk', 'disk'),
-  move('lxc', 'move_volume', 'volume'),
-];
+/** What creating and configuring have in common for one type of guest. */
+function written(
+  type: GuestType,
+): Pick<ChangePolicy, 'storages' | 'media' | 'needsRoot' | 'canonical' | 'sources' | 'asks' | 'devices'> {
+  const both = {
+    storages: ({ params }: Change) => allocates(type, params),
+    media: (params: Change['params']) => mediaOf(type, params),
+    needsRoot,
+  };
+  return type === 'lxc'
+    ? both
+    : { ...both, canonical: withoutAliases, sources: importedFrom, asks: importQuestions, devices: passesDevices };
+}
 
 function create(type: GuestType): ChangePolicy {
   return {
+    ...written(type),
     class: 'consuming',
     kind: 'create',
     type,
     method: 'POST',
     path: `/nodes/{node}/${type}`,
     params: createParameters(type),
-    media: (params) => mediaOf(type, params),
     objections: driveObjections,
-    project: ({ before, params }) => created(before, params),
+    project: ({ before, params, told }) => created(before, withImports(type, params, told)),
     // PVE makes a privileged container where nothing is said.
-    ...(type === 'lxc' ? { forward: ({ params }) => ({ ...params, unprivileged: '1' }) } : {}),
+    forward: type === 'lxc' ? ({ params }) => ({ unprivileged: '1', ...params }) : withMappings,
   };
 }
 
 function configure(type: GuestType, method: 'POST' | 'PUT'): ChangePolicy {
   return {
+    ...written(type),
     class: 'consuming',
     kind: 'change',
     type,
     method,
     path: `/nodes/{node}/${type}/{vmid}/config`,
-    params: configParameters(type),
-    storages: ({ params }) => allocates(type, params),
-    media: (params) => mediaOf(type, params),
+    params: { ...configParameters(type), ...(method === 'POST' ? { background_delay: wholeNumber(1, 30) } : {}) },
     objections: (change) => [...driveObjections(change), ...mustStayItself(change)],
-    project: ({ before, params }) => configured(before, params),
-    ...(type === 'qemu' ? { forward: withMappings, needsRoot: changesRawDevice } : {}),
+    project: ({ before, params, told }) => configured(before, withImports(type, params, told)),
+    ...(type === 'qemu' ? { forward: withMappings } : {}),
   };
 }
 
@@ -63,82 +63,44 @@ function mustStayItself({ before, params }: Change): Fault[] {
     : [{ field: 'smbios1', problem: `not allowed: instance ${before.vmid} is known by its uuid, which has to stay` }];
 }
 
-function resize(type: GuestType): ChangePolicy {
-  return {
-    class: 'consuming',
-    kind: 'change',
-    type,
-    method: 'PUT',
-    path: `/nodes/{node}/${type}/{vmid}/resize`,
-    params: { disk: slotOf(type), size: sizeText, digest: digest },
-    storages: ({ before, params }) => storageOf(before, params.disk),
-    objections: (change) => {
-      const faults = mustHoldVolume('disk')(change);
-      return faults.length > 0 || bytesAfter(change) !== null
-        ? faults
-        : [{ field: 'size', problem: 'must be a size that can be told, such as +8G or 40G' }];
+/** PVE's other way to delete drives from a configuration. */
+const unlink: ChangePolicy = {
+  class: 'consuming',
+  kind: 'change',
+  type: 'qemu',
+  method: 'PUT',
+  path: '/nodes/{node}/qemu/{vmid}/unlink',
+  params: {
+    idlist: (value) => {
+      const wrong = parseList(value).find((key) => !isDiskSlot('qemu', key));
+      return wrong === undefined ? null : `${JSON.stringify(wrong)} is not a disk slot`;
     },
-    project: (change) => {
-      const volume = volumeIn(change.before, change.params.disk ?? '');
-      const bytes = bytesAfter(change);
-      return volume === null || bytes === null ? change.before : resized(change.before, volume, bytes);
-    },
-    // An absolute size cannot add up twice, whatever became of an earlier call.
-    forward: (change) => {
-      const bytes = bytesAfter(change);
-      return bytes === null ? change.params : { ...change.params, size: formatSize(bytes) };
-    },
-  };
-}
+    force: flag,
+  },
+  project: ({ before, params: { idlist = '' } }) => configured(before, { delete: idlist }),
+};
 
-function move(type: GuestType, action: string, slot: 'disk' | 'volume'): ChangePolicy {
-  return {
-    class: 'consuming',
-    kind: 'change',
-    type,
-    method: 'POST',
-    path: `/nodes/{node}/${type}/{vmid}/${action}`,
-    params: {
-      [slot]: slotOf(type),
-      storage: storageId,
-      delete: flag,
-      digest: digest,
-      ...(type === 'qemu' ? { format: oneOf('raw', 'qcow2', 'vmdk') } : {}),
-    },
-    storages: ({ before, params }) => storageOf(before, params[slot]),
-    objections: (change) => [
-      ...mustHoldVolume(slot)(change),
-      ...(change.params.storage === undefined ? [{ field: 'storage', problem: 'is required: to which storage?' }] : []),
-    ],
-    project: ({ before, params }) => {
-      const volume = volumeIn(before, params[slot] ?? '');
-      return volume === null ? before : moved(before, volume, params.storage ?? volume.storage);
-    },
-  };
-}
+/** Writing the cloud-init drive anew, which PVE allocates where it is missing: one that is in the configuration is counted. */
+const cloudInit: ChangePolicy = {
+  class: 'consuming',
+  kind: 'change',
+  type: 'qemu',
+  method: 'PUT',
+  path: '/nodes/{node}/qemu/{vmid}/cloudinit',
+  params: {},
+  storages: ({ before }) =>
+    [...drivesOf('qemu', before.current).values()].flatMap((drive) =>
+      drive?.kind === 'volume' && /cloudinit/.test(drive.volid) ? [drive.storage] : [],
+    ),
+  project: ({ before }) => before,
+};
 
-function slotOf(type: GuestType): ValueCheck {
-  return (value) => (isDiskSlot(type, value) ? null : `${JSON.stringify(value)} is not a disk slot`);
-}
-
-/** The storage that holds what a slot names. */
-function storageOf(before: Instance, slot: string | undefined): string[] {
-  const drive = driveOf(before, slot ?? '');
-  return drive?.kind === 'volume' ? [drive.storage] : [];
-}
-
-/** Growing, copying: only what lies in one of the instance's slots and is its own by the storage's word. */
-function mustHoldVolume(field: string) {
-  return ({ before, params }: Change): Fault[] => {
-    const slot = params[field] ?? '';
-    return volumeIn(before, slot) === null
-      ? [{ field, problem: `instance ${before.vmid} has no volume of its own in ${slot}` }]
-      : [];
-  };
-}
-
-/** The size in bytes that a volume is to be grown to; null when there is no such volume or size. */
-function bytesAfter({ before, params }: Change): number | null {
-  const volume = volumeIn(before, params.disk ?? '');
-  return volume === null ? null : sizeAfter(volume, params.size ?? '');
-}
+export const consumingPolicies: readonly ChangePolicy[] = [
+  create('qemu'),
+  create('lxc'),
+  configure('qemu', 'POST'),
+  configure('qemu', 'PUT'),
+  configure('lxc', 'PUT'),
+  unlink,
+  cloudInit,
+];

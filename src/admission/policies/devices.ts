@@ -1,5 +1,6 @@
 /** PCI devices in configuration writes: by a mapping where the administrator has made one, else as root. */
 
+import { isAllowed, isForRoot } from '../../pve/beyond.ts';
 import type { Params } from '../../pve/call.ts';
 import { type Host, isDeviceSlot, pciBus, propertiesOf } from '../../pve/instance.ts';
 import { parseList } from '../../pve/projections.ts';
@@ -28,8 +29,24 @@ function asMapping(text: string, host: Host): string {
   return mapping === undefined ? text : formatPropertyString([['mapping', mapping[0]], ...Object.entries(options)]);
 }
 
-/** Whether a write sets or removes a device that is not behind a mapping, which PVE takes from root alone. */
-export function changesRawDevice({ before }: Change, forwarded: Params): boolean {
+/** Whether a call passes devices of the node through. */
+export function passesDevices({ params }: Change): boolean {
+  return Object.keys(params).some(isDeviceSlot);
+}
+
+/** Whether a write holds what PVE takes from root alone: devices that are not behind a mapping, and what the configuration allows of that kind. */
+export function needsRoot(change: Change, forwarded: Params): boolean {
+  const { before, allowances } = change;
+  const { type } = before;
+  const removed = parseList(String(forwarded.delete ?? ''));
+  return (
+    changesRawDevice(change, forwarded) ||
+    removed.some((name) => isAllowed(allowances.parameters, name) && isForRoot(type, name, 'some')) ||
+    Object.entries(forwarded).some(([name, value]) => isForRoot(type, name, String(value)))
+  );
+}
+
+function changesRawDevice({ before }: Change, forwarded: Params): boolean {
   const isRaw = (text: unknown) =>
     text !== undefined && !propertiesOf(String(text), { defaultKey: 'host' })?.has('mapping');
   const removed = parseList(String(forwarded.delete ?? '')).filter(isDeviceSlot);

@@ -1,41 +1,116 @@
 /** What a call's parameters say about disk slots: what would be allocated, read from, or taken from others. */
 
 import type { Fault } from '../../errors.ts';
-import { type Config, drivesOf, type GuestType, propertiesOf } from '../../pve/instance.ts';
-import type { Change, Medium } from '../policy.ts';
+import { type Call, call, singles } from '../../pve/call.ts';
+import { type Config, drivesOf, type GuestType, propertiesOf, volumeOwner } from '../../pve/instance.ts';
+import { importsOf, parseList } from '../../pve/projections.ts';
+import { type Asked, type Change, isOpen, type Medium } from '../policy.ts';
 
-/** The storages on which a call allocates volumes. */
+/** The storages on which a call allocates volumes, or from which it imports them. */
 export function allocates(type: GuestType, params: Config): string[] {
   const drives = [...drivesOf(type, params).values()];
-  return [...new Set(drives.flatMap((drive) => (drive?.kind === 'allocation' ? [drive.storage] : [])))];
+  return [
+    ...new Set([
+      ...drives.flatMap((drive) => (drive?.kind === 'allocation' || drive?.kind === 'import' ? [drive.storage] : [])),
+      ...importsOf(type, params).flatMap(({ source }) => (volumeOwner(source) === null ? [] : [storageOf(source)])),
+    ]),
+  ];
 }
 
-/** Media of nobody that a call puts into drives, or builds a container from. */
+/** The storages that hold the volumes of a configuration. */
+export function storagesOf(type: GuestType, config: Config): string[] {
+  const drives = [...drivesOf(type, config).values()];
+  return [...new Set(drives.flatMap((drive) => (drive?.kind === 'volume' ? [drive.storage] : [])))];
+}
+
+/** Media of nobody that a call puts into drives, imports, or builds a container from. */
 export function mediaOf(type: GuestType, params: Config): Medium[] {
   const isos = [...drivesOf(type, params)].flatMap(([field, drive]) =>
     drive?.kind === 'medium' && drive.volid !== undefined
       ? [{ field, volid: drive.volid, content: 'iso' as const }]
       : [],
   );
-  return params.ostemplate === undefined
-    ? isos
-    : [...isos, { field: 'ostemplate', volid: params.ostemplate, content: 'vztmpl' }];
+  const imports = importsOf(type, params).flatMap(({ slot, source }) =>
+    isFile(source) ? [{ field: slot, volid: source, content: 'import' as const }] : [],
+  );
+  const snippets = [...(propertiesOf(params.cicustom ?? '', {})?.values() ?? [])].map((volid) => ({
+    field: 'cicustom',
+    volid,
+    content: 'snippets' as const,
+  }));
+  const { ostemplate } = params;
+  const template =
+    ostemplate === undefined ? [] : [{ field: 'ostemplate', volid: ostemplate, content: 'vztmpl' as const }];
+  return [...isos, ...imports, ...snippets, ...template];
 }
 
-/** Volumes of others, host paths and imports: the privileged token could use them all, so this server has to refuse them. */
-export function driveObjections({ before, params }: Change): Fault[] {
+/** The guests of whose volumes a call imports copies. */
+export function importedFrom({ params, allowances }: Asked): number[] {
+  const owners = importsOf('qemu', singles(params)).map(({ source }) =>
+    isFile(source) || isOpen(allowances, source) ? null : volumeOwner(source),
+  );
+  return owners.filter((owner) => owner !== null);
+}
+
+/** How large the images really are that a call imports, in the order in which it names them. */
+export function importQuestions({ before, target, params }: Change): Call[] {
+  return importsOf(before.type, params).map(({ source }) =>
+    call('GET', '/nodes/{}/storage/{}/content/{}', [target.node, storageOf(source), source]),
+  );
+}
+
+/** PVE's other name for the CD-ROM drive, which makes a disk of it where the text says so. */
+export function withoutAliases({ cdrom, ...params }: Config): Config {
+  const lists = Object.fromEntries(
+    ['delete', 'revert'].flatMap((name) => {
+      const keys = params[name];
+      return keys === undefined
+        ? []
+        : [
+            [
+              name,
+              parseList(keys)
+                .map((key) => (key === 'cdrom' ? 'ide2' : key))
+                .join(','),
+            ],
+          ];
+    }),
+  );
+  if (cdrom === undefined) return { ...params, ...lists };
+  return { ...params, ...lists, ide2: /(?:^|,)media=/.test(cdrom) ? cdrom : `${cdrom},media=cdrom` };
+}
+
+/** Volumes of others and host paths: the privileged token could use them all, so this server has to refuse them. */
+export function driveObjections({ before, others, params, allowances }: Change): Fault[] {
+  const isTheirs = (volid: string) =>
+    [before, ...others.values()].some(({ vmid, volumes }) => volumeOwner(volid) === vmid && volumes.has(volid));
   return [...drivesOf(before.type, params)].flatMap(([field, drive]): Fault[] => {
-    if (drive?.kind === 'path') return [{ field, problem: `not allowed: ${drive.path} is a path of the host` }];
-    if (drive?.kind === 'opaque')
-      return [{ field, problem: `not allowed: what ${drive.text} would take cannot be told` }];
+    const refused = (problem: string) => [{ field, problem: `not allowed: ${problem}` }];
+    if (drive?.kind === 'path') return refused(`${drive.path} is a path of the host`);
+    if (drive?.kind === 'opaque') return refused(`what ${drive.text} would take cannot be told`);
     // QEMU would write all changes to a file of the host, without limit.
     if (propertiesOf(params[field] ?? '', { defaultKey: 'file' })?.has('snapshot'))
-      return [{ field, problem: 'not allowed: with snapshot the drive writes to the host instead of its storage' }];
-    if (drive?.kind === 'volume' && !before.volumes.has(drive.volid)) {
-      return [
-        { field, problem: `not allowed: no storage lists ${drive.volid} as a volume of instance ${before.vmid}` },
-      ];
+      return refused('with snapshot the drive writes to the host instead of its storage');
+    if (drive?.kind === 'import') {
+      const { source } = drive;
+      if (source.startsWith('/')) return refused(`${source} is a path of the host`);
+      if (/\.ova\//i.test(source))
+        return refused('PVE unpacks an appliance onto a storage, unmetered; import the disk itself');
+      return isFile(source) || isOpen(allowances, source) || isTheirs(source)
+        ? []
+        : refused(`no storage lists ${source} as a volume of an instance of yours`);
     }
+    if (drive?.kind === 'volume' && !before.volumes.has(drive.volid))
+      return refused(`no storage lists ${drive.volid} as a volume of instance ${before.vmid}`);
     return [];
   });
+}
+
+/** Whether a volume is a file to be imported, which belongs to no guest whatever its name. */
+function isFile(volid: string): boolean {
+  return /^[^/:]+:import\//.test(volid);
+}
+
+function storageOf(volid: string): string {
+  return volid.slice(0, volid.indexOf(':'));
 }

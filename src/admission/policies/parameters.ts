@@ -1,11 +1,13 @@
 /** The parameters that tenants' calls may carry, with what each may hold. */
 
-import type { GuestType } from '../../pve/instance.ts';
+import { type GuestType, isDiskSlot } from '../../pve/instance.ts';
 import type { ParameterTable } from '../policy.ts';
 import { hostDevice } from './devices.ts';
 import * as values from './values.ts';
 
 const { flag, line, lines, wholeNumber, decimalNumber, matching, oneOf, propertyString } = values;
+
+export const hostName = matching(/^[A-Za-z0-9](?:[A-Za-z0-9.-]{0,253}[A-Za-z0-9])?$/, 'a host name');
 
 /** The keys of a VM's configuration that a tenant may write. */
 const qemuKeys: ParameterTable = {
@@ -19,14 +21,18 @@ const qemuKeys: ParameterTable = {
   'numa[n]': propertyString,
   'hostpci[n]': hostDevice,
   'serial[n]': oneOf('socket'),
+  'usb[n]': matching(/^(?:host=)?spice(?:,usb3=[01])?$/, 'spice, as devices of the host are not passed through here'),
   acpi: flag,
   agent: propertyString,
+  'allow-ksm': flag,
   audio0: propertyString,
   autostart: flag,
   balloon: wholeNumber(0, 2 ** 40),
   bios: oneOf('seabios', 'ovmf'),
   boot: line(),
   bootdisk: line(),
+  cdrom: values.drive('qemu', 'ide2'),
+  cicustom: values.snippets,
   ciupgrade: flag,
   cipassword: line(),
   citype: oneOf('configdrive2', 'nocloud', 'opennebula'),
@@ -43,6 +49,8 @@ const qemuKeys: ParameterTable = {
   localtime: flag,
   machine: propertyString,
   memory: matching(/^(?:current=)?[1-9]\d{1,11}$/, 'a whole number of MiB from 16'),
+  migrate_downtime: decimalNumber(0, 3600),
+  migrate_speed: wholeNumber(0, 2 ** 40),
   name: line(255),
   nameserver: line(),
   numa: flag,
@@ -64,6 +72,7 @@ const qemuKeys: ParameterTable = {
   vcpus: wholeNumber(1, 8192),
   vga: propertyString,
   vmgenid: line(64),
+  vmstatestorage: values.storageId,
   watchdog: propertyString,
 };
 
@@ -78,8 +87,10 @@ const lxcKeys: ParameterTable = {
   cpulimit: decimalNumber(0, 8192),
   cpuunits: wholeNumber(0, 500000),
   description: lines,
+  entrypoint: line(),
+  env: lines,
   features: matching(/^(?:nesting=[01])?$/, 'nesting=1 or nesting=0'),
-  hostname: matching(/^[A-Za-z0-9](?:[A-Za-z0-9.-]{0,253}[A-Za-z0-9])?$/, 'a host name'),
+  hostname: hostName,
   memory: wholeNumber(16, 2 ** 40),
   nameserver: line(),
   onboot: flag,
@@ -113,6 +124,16 @@ const creating: Readonly<Record<GuestType, ParameterTable>> = {
 /** What a create call may carry. */
 export function createParameters(type: GuestType): ParameterTable {
   return { ...keysOf[type], ...creating[type] };
+}
+
+/** What may be said of a guest that is made from a backup: all but its disks, which the backup has. */
+export function restoreParameters(type: GuestType): ParameterTable {
+  const { password: _, ...table } = createParameters(type);
+  return Object.fromEntries(Object.entries(table).filter(([name]) => !isDiskName(type, name)));
+}
+
+function isDiskName(type: GuestType, name: string): boolean {
+  return isDiskSlot(type, name.replace('[n]', '0')) || name === 'cdrom' || name === 'ostemplate';
 }
 
 /** What a configuration write may carry. */

@@ -1,25 +1,39 @@
 /** Starting and stopping: PVE's own access control decides; nothing is taken that was not booked before. */
 
 import type { OwnPolicy } from '../policy.ts';
+import { ownRows } from './rows.ts';
 
-const actions = {
-  qemu: ['start', 'stop', 'shutdown', 'reboot', 'reset', 'resume', 'suspend'],
-  lxc: ['start', 'stop', 'shutdown', 'reboot', 'resume', 'suspend'],
-} as const;
+/** Only the one form that has a row of its own, where the state is metered, passes. */
+const toDisk = 'suspending to disk writes the memory to a storage; ask for it with 1';
 
-const refused = {
-  todisk: 'suspending to disk writes the memory to a storage, which is not metered here yet',
-  statestorage: 'suspending to disk writes the memory to a storage, which is not metered here yet',
-  skiplock: 'locks belong to PVE',
-};
+export const powerPolicies: readonly OwnPolicy[] = [
+  ...ownRows(
+    'power',
+    `
+    POST /nodes/{node}/qemu/{vmid}/status/reset
+    POST /nodes/{node}/qemu|lxc/{vmid}/status/reboot
+    POST /nodes/{node}/qemu|lxc/{vmid}/status/resume
+    POST /nodes/{node}/qemu|lxc/{vmid}/status/shutdown
+    POST /nodes/{node}/qemu|lxc/{vmid}/status/start
+    POST /nodes/{node}/qemu|lxc/{vmid}/status/stop
+    POST /nodes/{node}/lxc/{vmid}/status/suspend
 
-export const powerPolicies: readonly OwnPolicy[] = Object.entries(actions).flatMap(([type, names]) =>
-  names.map(
-    (action): OwnPolicy => ({
-      method: 'POST',
-      path: `/nodes/{node}/${type}/{vmid}/status/${action}`,
-      class: 'power',
-      refused,
-    }),
+    POST /nodes/{node}/qemu/{vmid}/agent/shutdown
+    POST /nodes/{node}/qemu/{vmid}/agent/suspend-disk
+    POST /nodes/{node}/qemu/{vmid}/agent/suspend-hybrid
+    POST /nodes/{node}/qemu/{vmid}/agent/suspend-ram
+
+    POST /cluster/bulk-action/guest/shutdown
+    POST /cluster/bulk-action/guest/start
+    POST /nodes/{node}/startall
+    POST /nodes/{node}/stopall
+    `,
   ),
-);
+  ...ownRows('power', 'POST /nodes/{node}/qemu/{vmid}/status/suspend', {
+    refused: { todisk: toDisk },
+  }),
+  ...ownRows('power', 'POST /cluster/bulk-action/guest/suspend', {
+    refused: { 'to-disk': toDisk },
+  }),
+  ...ownRows('power', 'DELETE /nodes/{node}/tasks/{upid}', { ofTask: true }),
+];

@@ -1,5 +1,6 @@
 /** Checks of single parameter values: what is wrong with a text, or null. */
 
+import { entryFor, isAllowed } from '../../pve/beyond.ts';
 import { type GuestType, parseDrive, propertiesOf } from '../../pve/instance.ts';
 import { parseList } from '../../pve/projections.ts';
 import { networkRate } from '../../quota/usage.ts';
@@ -48,11 +49,28 @@ export function matching(form: RegExp, description: string): ValueCheck {
 }
 
 export const vmid = matching(/^[1-9][0-9]{2,8}$/, 'a vmid from 100 to 999999999');
+export const vmids = matching(
+  /^[1-9][0-9]{2,8}(?:[,; ]+[1-9][0-9]{2,8})*$/,
+  'vmids from 100 to 999999999, separated by commas',
+);
+export const nodeName = matching(/^[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?$/, 'the name of a node');
+export const snapshotName = matching(/^[A-Za-z][A-Za-z0-9_-]{1,39}$/, 'a name of 2 to 40 letters, digits, - and _');
 export const storageId = matching(/^[A-Za-z][A-Za-z0-9._-]*[A-Za-z0-9]$/, 'the name of a storage');
 export const poolId = matching(/^[A-Za-z0-9._/-]+$/, 'the name of a pool');
 export const digest = matching(/^[0-9a-f]{1,64}$/, 'a digest');
 export const volumeId = matching(/^[A-Za-z][A-Za-z0-9._-]*[A-Za-z0-9]:[^\s,]+$/, 'a volume id');
+/** Storages in PVE's mapping: `from:to` pairs, one for all, or `1` for the same names. */
+export const storagePairs = matching(
+  /^(?:1|[A-Za-z][\w.-]*(?::[A-Za-z][\w.-]*)?)(?:[,; ]+(?:1|[A-Za-z][\w.-]*(?::[A-Za-z][\w.-]*)?))*$/,
+  'a storage, 1, or pairs such as local:ceph',
+);
 export const sizeText = matching(/^\+?\d+(?:\.\d+)?[KMGT]?$/, 'a size such as +8G or 40G');
+
+/** Snippets for cloud-init, by what each replaces. */
+export const snippets = matching(
+  /^(?:user|network|meta|vendor)=[A-Za-z][\w.-]*:[^\s,]+(?:,(?:user|network|meta|vendor)=[A-Za-z][\w.-]*:[^\s,]+)*$/,
+  'snippets such as user=nfs:snippets/user.yaml',
+);
 
 /** The text of a disk slot, in a form whose use can be told. */
 export function drive(type: GuestType, slot: string): ValueCheck {
@@ -71,12 +89,10 @@ export const networkCard: ValueCheck = (value) => {
 export const propertyString: ValueCheck = (value) =>
   propertiesOf(value, { defaultKey: 'value' }) === null ? `is not understood: ${shown(value)}` : null;
 
-/** A list of configuration keys, each of which the table lets a caller write (unused ones may be removed as well). */
+/** A list of configuration keys, each of which the table, or the configuration by name, lets a caller write. */
 export function keys(table: ParameterTable): ValueCheck {
-  return (value) => {
-    const wrong = parseList(value).find(
-      (key) => !Object.hasOwn(table, key) && !Object.hasOwn(table, key.replace(/\d{1,3}$/, '[n]')),
-    );
+  return (value, allowed = []) => {
+    const wrong = parseList(value).find((key) => entryFor(table, key) === undefined && !isAllowed(allowed, key));
     return wrong === undefined ? null : `${shown(wrong)} is not a key that may be changed here`;
   };
 }

@@ -73,17 +73,18 @@ export function accessRoutes(
     const held = readCookies(request.headers.cookie);
     const { username, ...secrets } = held;
     const credential = credentialOf(request.headers);
+    let notClosed = {};
     if (credential !== null) {
       sessions.forget(credential);
       signedOut(credential);
     }
     if (Object.keys(secrets).length > 0) {
       const requester = { cookies: held, ...(username === undefined ? {} : { username }) };
-      await directory
-        .closeSession(requester)
-        .catch((error: unknown) => request.log.warn({ err: error }, 'a backend did not close a session'));
+      const away = await directory.closeSession(requester);
+      if (away.length > 0)
+        notClosed = { away, warning: plainText(`Not signed out of ${away.join(', ')}: try again later`) };
     }
     reply.header('set-cookie', expiredCookies(Object.keys(held), cookies));
-    return { auth: false };
+    return { auth: false, ...notClosed };
   });
 }

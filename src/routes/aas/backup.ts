@@ -112,11 +112,11 @@ export function restoreBackup(target: Target, storage: string, body: unknown): C
   const { node, type } = target;
   const vmid = String(target.vmid);
   if (type === 'qemu') return call('POST', '/nodes/{}/qemu', [node], { vmid, archive, force: '1' });
-  const given = { vmid, restore: '1' };
+  const given = { vmid, restore: '1', force: '1' };
   return {
     ...call('POST', '/nodes/{}/lxc', [node]),
     given,
-    params: (before) => ({ ...given, ostemplate: archive, force: '1', ...disksLike(before) }),
+    params: (before) => ({ ...given, ostemplate: archive, ...disksLike(before) }),
   };
 }
 

@@ -14,6 +14,7 @@ import { instanceRoutes } from './instance.ts';
 import { netRoutes } from './net.ts';
 import { pciRoutes } from './pci.ts';
 import { peopleRoutes } from './people.ts';
+import { peopleChangeRoutes } from './people-changes.ts';
 import { proxmoxRoutes } from './proxmox.ts';
 import { errorReply } from './reply.ts';
 import { identify, type Surface } from './surface.ts';
@@ -22,7 +23,7 @@ import { userRoutes } from './user.ts';
 
 /** Everything below `/api`. */
 export async function aasRoutes(app: FastifyInstance, rooms: Rooms): Promise<void> {
-  const { config, directory, sessions, signInLimit, version } = rooms;
+  const { config, directory, sessions, signInLimit, sockets, version } = rooms;
   const { hostname, domain, corsOrigins } = config.application;
   const origins: Origins = { hostname, corsOrigins };
 
@@ -41,11 +42,11 @@ export async function aasRoutes(app: FastifyInstance, rooms: Rooms): Promise<voi
   );
 
   const surface: Surface = { app, rooms, identify: (request) => identify(request, rooms, origins) };
-  const sync = syncRoutes(surface, origins);
+  syncRoutes(surface, origins);
   accessRoutes(app, {
     directory,
     sessions,
-    signedOut: sync.end,
+    signedOut: (session) => sockets.end(session),
     limit: signInLimit,
     origins,
     cookies: domain === undefined ? {} : { domain },
@@ -60,5 +61,6 @@ export async function aasRoutes(app: FastifyInstance, rooms: Rooms): Promise<voi
   pciRoutes(surface);
   backupRoutes(surface);
   peopleRoutes(surface);
-  proxmoxRoutes(surface);
+  peopleChangeRoutes(surface);
+  proxmoxRoutes(surface, origins);
 }

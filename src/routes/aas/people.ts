@@ -2,7 +2,13 @@
 
 import type { FastifyRequest } from 'fastify';
 import type { Caller } from '../../admission/access.ts';
-import { type GroupName, parseUserName, type Requester } from '../../backends/backend.ts';
+import {
+  type GroupName,
+  parseGroupName,
+  parseUserName,
+  type Requester,
+  type UserName,
+} from '../../backends/backend.ts';
 import type { RecordPatch } from '../../backends/normalise.ts';
 import { BadRequestError, UnauthenticatedError } from '../../errors.ts';
 import type { UserRecord } from '../../quota/record.ts';
@@ -28,23 +34,32 @@ export function peopleRoutes({ app, rooms, identify }: Surface): void {
     };
   });
 
-  app.get<{ Params: { username: string } }>('/access/users/:username', async (request) => {
-    const caller = await identify(request);
-    const name = parseUserName(request.params.username);
-    if (name === null) throw new BadRequestError({ field: 'username', problem: 'expected a name such as alice@pve' });
-    const record = await directory.getUser(name, requesterOf(caller, request));
-    return { user: record === null ? {} : shownUser(record, config.resources) };
-  });
+  app.get<{ Params: { username: string }; Querystring: { explain?: unknown } }>(
+    '/access/users/:username',
+    async (request) => {
+      const caller = await identify(request);
+      const name = userIn(request.params.username);
+      const { explain = '0' } = request.query;
+      if (explain !== '0' && explain !== '1')
+        throw new BadRequestError({ field: 'explain', problem: 'expected 0 or 1' });
+      const requester = requesterOf(caller, request);
+      const record = await directory.getUser(name, requester);
+      const user = record === null ? {} : shownUser(record, config.resources);
+      return explain === '0' ? { user } : { user, explain: (await directory.explain(name, requester)) ?? [] };
+    },
+  );
 
   app.get('/access/groups', async (request) => {
     const caller = await identify(request);
     const groups = await directory.getAllGroups(requesterOf(caller, request));
-    return { groups: Object.fromEntries([...groups].map(([name, data]) => [name, shownGroup(groupName(name), data)])) };
+    return {
+      groups: Object.fromEntries([...groups].map(([name, data]) => [name, shownGroup(parseGroupName(name), data)])),
+    };
   });
 
   app.get<{ Params: { groupname: string } }>('/access/groups/:groupname', async (request) => {
     const caller = await identify(request);
-    const group = groupName(request.params.groupname);
+    const group = parseGroupName(request.params.groupname);
     const data = await directory.getGroup(group, requesterOf(caller, request));
     return { group: data === null ? {} : shownGroup(group, data) };
   });
@@ -80,20 +95,21 @@ function nameOf({ user }: Caller) {
   return name;
 }
 
+/** The user whom a path names; throws BadRequestError for what cannot be a name. */
+export function userIn(text: string): UserName {
+  const name = parseUserName(text);
+  if (name === null) throw new BadRequestError({ field: 'username', problem: 'expected a name such as alice@pve' });
+  return name;
+}
+
 /** The caller as backends see them: with the cookies of their sessions at other services. */
-function requesterOf({ user }: Caller, { headers }: FastifyRequest): Requester {
+export function requesterOf({ user }: Caller, { headers }: FastifyRequest): Requester {
   return { username: user, cookies: readCookies(headers.cookie) };
 }
 
 /** A record in the shape that pages for administrators read, whatever the backends left out. */
 function shownUser(record: UserRecord, resources: Resources): Readonly<Record<string, unknown>> {
   return { ...record, resources: quotaTable(record, resources), cluster: grantsOf(record.cluster) };
-}
-
-/** `lab` of PVE itself, or `lab@ldap` of a realm. */
-function groupName(text: string): GroupName {
-  const at = text.lastIndexOf('@');
-  return at < 1 ? { id: text } : { id: text.slice(0, at), realm: text.slice(at + 1) };
 }
 
 /** A group with the name and the list of members that pages look for in any. */

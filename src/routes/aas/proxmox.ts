@@ -1,61 +1,38 @@
-/** PVE's own API for the dashboards: reads and power actions, with the caller's own rights. */
+/** PVE's own API for the dashboards: the same calls and the same gate as everywhere, in the dashboards' words. */
 
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import { admit } from '../../admission/admit.ts';
-import { policyFor } from '../../admission/policies/index.ts';
-import { BadRequestError, ForbiddenError } from '../../errors.ts';
-import { type Answer, type Call, describeCall, type Method, type Params, succeeded } from '../../pve/call.ts';
+import { type Answer, type Call, succeeded } from '../../pve/call.ts';
+import { answerTo } from '../answering.ts';
+import type { Origins } from '../caller.ts';
 import { plainText } from '../edge.ts';
+import { readCall, requireKnownForm } from '../reading.ts';
+import { answerToUpload, readUploadCall, uploadRoute } from '../upload.ts';
 import { reasonOf, refusedStatus } from './reply.ts';
 import type { Surface } from './surface.ts';
 
 /** `/proxmox/*`. */
-export function proxmoxRoutes({ app, rooms, identify }: Surface): void {
-  app.route({
-    method: ['GET', 'POST', 'PUT', 'DELETE'],
-    url: '/proxmox/*',
-    handler: async (request, reply) => {
-      const asked = callOf(request);
-      // PVE looks at no credential here, so a stale one must not stand in the way of signing in.
-      if (isPublic(asked)) return sayAnswer(asked, await rooms.upstream.send(asked, { kind: 'none' }), reply);
-      const caller = await identify(request);
-      const kind = policyFor(asked)?.policy.class;
-      if (kind !== 'read' && kind !== 'power')
-        throw new ForbiddenError(
-          `${describeCall(asked)} is not offered here yet: only reads, starting and stopping pass through`,
-        );
-      const { answer } = await admit(rooms.gate, asked, caller);
-      return sayAnswer(asked, answer, reply);
-    },
+export function proxmoxRoutes({ app, rooms, identify }: Surface, origins: Origins): void {
+  app.register(async (proxmox) => {
+    proxmox.removeAllContentTypeParsers();
+    proxmox.addContentTypeParser('*', { parseAs: 'buffer' }, async (_request: FastifyRequest, body: Buffer) => body);
+    proxmox.addHook('onRequest', async (request) => requireKnownForm(request));
+    uploadRoute(proxmox, '/proxmox', async (request, reply) => {
+      const call = readUploadCall(request, targetOf(request));
+      return sayAnswer(call, await answerToUpload(rooms, call, request, identify), reply);
+    });
+    proxmox.route({
+      method: ['GET', 'POST', 'PUT', 'DELETE'],
+      url: '/proxmox/*',
+      handler: async (request, reply) => {
+        const call = readCall(request, targetOf(request));
+        return sayAnswer(call, await answerTo(rooms, call, request, { origins, identify }), reply);
+      },
+    });
   });
 }
 
-/** Paths that PVE answers before anybody has signed in. */
-function isPublic({ method, segments }: Call): boolean {
-  return method === 'GET' && segments.join('/') === 'access/domains';
-}
-
-/** The call in a request. PVE decodes the path before it splits it and lets the query override the body: so does this. */
-function callOf({ method, url, query, body }: FastifyRequest): Call {
-  const [, path = ''] = /^[^?]*?\/proxmox\/([^?]*)/i.exec(url) ?? [];
-  const segments = decoded(path)
-    .split('/')
-    .filter((part) => part !== '');
-  if (segments.some((part) => part === '.' || part === '..' || /\p{Cc}/u.test(part)))
-    throw new BadRequestError({ field: 'path', problem: 'dot segments and control characters are not understood' });
-  return { method: method as Method, segments, params: { ...paramsOf(body), ...paramsOf(query) } };
-}
-
-function decoded(path: string): string {
-  try {
-    return decodeURIComponent(path);
-  } catch {
-    throw new BadRequestError({ field: 'path', problem: 'its percent-encoding is broken' });
-  }
-}
-
-function paramsOf(fields: unknown): Params {
-  return Object.fromEntries(Object.entries(Object(fields ?? {}))) as Params;
+function targetOf({ url }: FastifyRequest): string {
+  return /^.*?\/proxmox(\/.*)$/is.exec(url)?.[1] ?? '';
 }
 
 function sayAnswer(asked: Call, answer: Answer, reply: FastifyReply): FastifyReply {

@@ -9,6 +9,7 @@ import type { Changes, Listening, Watch } from '../../admission/watch.ts';
 import { NotReadyError, TooManyRequestsError, UnauthenticatedError } from '../../errors.ts';
 import type { Credential } from '../../pve/call.ts';
 import { grants, type UserRecord } from '../../quota/record.ts';
+import { isSame } from '../web-sockets.ts';
 
 /** Seconds between two looks at the cluster that a client may ask for. */
 export interface Rates {
@@ -209,9 +210,4 @@ export function commandIn(
 
 function concerns({ nodes, pools }: Changes, { cluster }: UserRecord): boolean {
   return nodes || [...pools].some((pool) => grants(cluster.pools, pool));
-}
-
-function isSame(a: Credential, b: Credential): boolean {
-  if (a.kind === 'ticket' && b.kind === 'ticket') return a.ticket === b.ticket;
-  return a.kind === 'token' && b.kind === 'token' && a.token === b.token;
 }

@@ -28,13 +28,13 @@ export function userRoutes({ app, rooms, identify }: Surface): void {
   });
 
   app.get('/user/vm-isos', async (request) => {
-    await identify(request);
-    return offered(rooms, 'iso');
+    const { user } = await identify(request);
+    return offered(rooms, 'iso', user);
   });
 
   app.get('/user/ct-templates', async (request) => {
-    await identify(request);
-    return offered(rooms, 'vztmpl');
+    const { user } = await identify(request);
+    return offered(rooms, 'vztmpl', user);
   });
 }
 
@@ -43,18 +43,21 @@ export function grantsOf({ admin, nodes, pools, vmid, backups }: ClusterGrants):
   return { admin, nodes, pools, vmid, backups: shownMax(backups.max) };
 }
 
-/** What the configured storage holds for everybody, with a `name` to show; nothing where none is configured. */
+/** What the configured storage holds for everybody and for the user, with a `name` to show; nothing where none is configured. */
 async function offered(
-  { config, upstream }: Rooms,
+  { config, upstream, inventory, ledger }: Rooms,
   content: 'iso' | 'vztmpl',
+  user: string,
 ): Promise<readonly Readonly<Record<string, unknown>>[]> {
   if (config.useriso === undefined) return [];
   const { node, storage } = config.useriso;
   const asked = call('GET', '/nodes/{}/storage/{}/content', [node, storage], { content });
   const rows = dataOf(await upstream.send(asked, { kind: 'service' }));
   const prefix = `${storage}:${content}/`;
-  return (Array.isArray(rows) ? rows : []).map((row: Readonly<Record<string, unknown>>) => ({
-    ...row,
-    name: String(row.volid).replace(prefix, ''),
-  }));
+  const place = inventory.placeOf(storage, node);
+  const isOffered = ({ volid }: Readonly<Record<string, unknown>>) =>
+    [undefined, user].includes(ledger.fileOwner({ place, volid: String(volid) }));
+  return (Array.isArray(rows) ? rows : [])
+    .filter(isOffered)
+    .map((row: Readonly<Record<string, unknown>>) => ({ ...row, name: String(row.volid).replace(prefix, '') }));
 }

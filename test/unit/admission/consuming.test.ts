@@ -12,7 +12,15 @@ function rowOf(method: Method, path: string): ChangePolicy {
   return found.policy;
 }
 
-const at = { named: { node: 'n1' }, backupStorage: undefined, others: new Map<number, Instance>(), told: [] };
+const at = {
+  named: { node: 'n1', vmid: '100' },
+  target: { node: 'n1', cpus: 16 },
+  allowances: { parameters: [], volumes: [], urls: [] },
+  backupStorage: undefined,
+  others: new Map<number, Instance>(),
+  shared: new Set<number>(),
+  told: [],
+};
 
 const storage = (instance: Instance, name: string): number =>
   usageOf(instance).lines.find(({ resource }) => resource === `storage:${name}`)?.amount ?? 0;
@@ -47,7 +55,9 @@ describe('a drive that a call writes', () => {
       '/var/lib/vz/images/9/x.raw',
       'lvm:vm-100-disk-7',
       'nfs:backup/vzdump-qemu-9.vma',
-      'lvm:0,import-from=nfs:import/a.qcow2',
+      'lvm:0,import-from=lvm:vm-999-disk-0',
+      'lvm:0,import-from=/var/lib/vz/images/9/x.raw',
+      'lvm:8,import-from=nfs:import/a.qcow2',
       '8',
     ])
       expect(policy.objections?.({ ...at, before, params: { [slot]: text } }), text).toMatchObject([{ field: slot }]);

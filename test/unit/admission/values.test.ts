@@ -159,4 +159,8 @@ describe('a list of keys', () => {
       expect(values.keys(table)(value)).toMatch(/is not a key that may be changed here/);
     },
   );
+  test('may have what the configuration allows by name', () => {
+    expect(values.keys(table)('cores,args,usb3', ['args', 'usb[n]'])).toBeNull();
+    expect(values.keys(table)('cores,args,usb3', ['args'])).toMatch(/"usb3" is not a key/);
+  });
 });

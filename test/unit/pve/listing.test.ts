@@ -24,7 +24,22 @@ test('the volumes of a guest are found by its vmid, written either way, or by th
   });
   expect(
     readContent(rows)
-      .get(100)
+      .guests.get(100)
       ?.volumes.map(({ bytes }) => bytes),
   ).toEqual([8, 8, 8, 8]);
+});
+
+test('files that belong to no guest are told apart from what does', () => {
+  const { guests, files } = readContent([
+    { volid: 'nfs:iso/a.iso', content: 'iso', size: '8', format: 'iso' },
+    { volid: 'nfs:snippets/a.yaml', content: 'snippets', size: 0, format: 'snippet' },
+    { volid: 'nfs:100/vm-100-disk-0.raw', content: 'images', size: 8, vmid: 100 },
+    { content: 'iso' },
+  ]);
+  expect([...guests.keys()]).toEqual([100]);
+  // An empty file is a file all the same.
+  expect(files.map(({ volid, storage, bytes }) => [volid, storage, bytes])).toEqual([
+    ['nfs:iso/a.iso', 'nfs', 8],
+    ['nfs:snippets/a.yaml', 'nfs', 1],
+  ]);
 });

@@ -2,16 +2,24 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { Config, Instance } from '../../../src/pve/instance.ts';
 import {
+  cloned,
   configured,
   created,
   destroyed,
   driveOf,
+  importsOf,
+  migrated,
   moved,
   nothingYet,
   parseList,
   resized,
   sizeAfter,
+  stateStorages,
+  storageMap,
   volumeIn,
+  withImports,
+  withoutVolume,
+  withState,
 } from '../../../src/pve/projections.ts';
 import { usageOf } from '../../../src/quota/usage.ts';
 import { GiB, lxc, MiB, qemu, volume } from '../quota/instances.ts';
@@ -374,4 +382,139 @@ describe('destroying a guest', () => {
       unknown: [],
     });
   });
+});
+
+describe('a copy of a guest', () => {
+  const source = qemu({
+    current: {
+      ...{ cores: '4', memory: '2048', template: '1', lock: 'backup', parent: 'before', unused0: 'lvm:vm-100-disk-9' },
+      ...{ scsi0: 'lvm:base-100-disk-0,size=1G,ssd=1', ide2: 'nfs:iso/a.iso,media=cdrom' },
+      ide3: 'lvm:vm-100-cloudinit,media=cdrom,size=4M',
+    },
+    volumes: { 'lvm:base-100-disk-0': 8 * GiB, 'lvm:vm-100-disk-9': GiB, 'lvm:vm-100-cloudinit': 4 * MiB },
+  });
+  const place = nothingYet('qemu', 110, host, new Map());
+  const copy = (how: { full: boolean; storage?: string }) =>
+    cloned(place, source, source.current, { storage: undefined, ...how });
+
+  test('has its amounts and its disks as their storages have them, and a cloud-init drive of its own', () => {
+    expect([held(copy({ full: true }), 'cores'), held(copy({ full: true }), 'memory')]).toEqual([4, 2 * GiB]);
+    expect(held(copy({ full: true }), 'storage:lvm')).toBe(8 * GiB + 4 * MiB);
+    expect(usageOf(copy({ full: true })).unknown).toEqual([]);
+  });
+
+  test('lies where the call says when it is full, and with its template when it is linked', () => {
+    expect(held(copy({ full: true, storage: 'ceph' }), 'storage:ceph')).toBe(8 * GiB + 4 * MiB);
+    expect(held(copy({ full: false, storage: 'ceph' }), 'storage:lvm')).toBe(8 * GiB);
+  });
+
+  test('keeps media as they are and nothing that belongs to the source alone', () => {
+    expect(copy({ full: true }).next).toEqual({ cores: '4', memory: '2048', ide2: 'nfs:iso/a.iso,media=cdrom' });
+  });
+
+  test('of a disk that no storage lists, whatever its configuration states, is unknown', () => {
+    const lying = qemu({ current: { scsi0: 'lvm:vm-100-disk-0,size=1G' } });
+    expect(usageOf(cloned(place, lying, lying.current, { full: true, storage: undefined })).unknown).toHaveLength(1);
+  });
+
+  test('of a container without a limit of cores has all of its new node', () => {
+    const container = lxc({ current: { rootfs: 'lvm:vm-100-disk-0' }, volumes: { 'lvm:vm-100-disk-0': 0 } });
+    const after = cloned(nothingYet('lxc', 110, { node: 'n2', cpus: 64 }, new Map()), container, container.current, {
+      full: true,
+      storage: undefined,
+    });
+    expect([held(after, 'cores'), held(after, 'storage:lvm', 'unlimited')]).toEqual([64, 1]);
+  });
+});
+
+describe('a guest that changes its node', () => {
+  const before = qemu({
+    current: { scsi0: 'lvm:vm-100-disk-0', scsi1: 'ceph:vm-100-disk-0' },
+    volumes: { 'lvm:vm-100-disk-0': 8 * GiB, 'ceph:vm-100-disk-0': 2 * GiB },
+  });
+
+  test.each<[string | undefined, Record<string, number>]>([
+    [undefined, { lvm: 8, ceph: 2 }],
+    ['1', { lvm: 8, ceph: 2 }],
+    ['lvm:nfs', { lvm: 8, ceph: 2, nfs: 8 }],
+    ['nfs', { lvm: 8, ceph: 2, nfs: 10 }],
+    ['lvm:nfs,zfs', { lvm: 8, ceph: 2, nfs: 8, zfs: 2 }],
+    ['ceph:lvm;lvm:ceph', { lvm: 10, ceph: 10 }],
+  ])('with the storages mapped by %j takes %j GiB until PVE shows what has left', (text, expected) => {
+    const after = migrated(before, { node: 'n2', cpus: 8 }, storageMap(text));
+    expect(after.host.node).toBe('n2');
+    for (const [storage, gibibytes] of Object.entries(expected))
+      expect(held(after, `storage:${storage}`), storage).toBe(gibibytes * GiB);
+  });
+});
+
+describe('memory that is saved', () => {
+  test.each<[Config, string[]]>([
+    [{ vmstatestorage: 'nfs', scsi0: 'lvm:vm-100-disk-0' }, ['nfs']],
+    [{ scsi0: 'lvm:vm-100-disk-0', sata1: 'ceph:vm-100-disk-1', unused0: 'zfs:vm-100-disk-2' }, ['lvm', 'ceph']],
+    [{ ide2: 'nfs:iso/a.iso,media=cdrom', ide3: 'zfs:vm-100-cloudinit,media=cdrom' }, ['local']],
+    [{}, ['local']],
+  ])('of a VM with %j may go to %j', (current, storages) => {
+    expect(stateStorages(qemu({ current }))).toEqual(storages);
+  });
+
+  test.each<[Config, Config, number]>([
+    [{ memory: '2048' }, { memory: '2048' }, 4596],
+    [{ memory: 'current=2048' }, { memory: '512' }, 4596],
+    [{}, { memory: '4096' }, 8692],
+    [{}, {}, 1524],
+  ])('of a VM with %j and then %j takes %d MiB on each of them', (current, next, mebibytes) => {
+    const after = withState(qemu({ current, next }), ['lvm', 'ceph']);
+    expect([held(after, 'storage:lvm'), held(after, 'storage:ceph')]).toEqual([mebibytes * MiB, mebibytes * MiB]);
+  });
+
+  test('of a size that is not understood is unknown', () => {
+    expect(usageOf(withState(qemu({ current: { memory: 'much' } }), ['lvm'])).unknown).toContainEqual(
+      expect.objectContaining({ resource: 'storage:lvm' }),
+    );
+  });
+});
+
+describe('an image that is imported', () => {
+  const params = {
+    scsi0: 'lvm:0,import-from=nfs:import/a.qcow2',
+    scsi1: 'lvm:8',
+    scsi2: 'ceph:0,import-from=lvm:vm-9-disk-0',
+  };
+
+  test('is one of those that a call names, in their order', () => {
+    expect(importsOf('qemu', params).map(({ slot, storage, source }) => [slot, storage, source])).toEqual([
+      ['scsi0', 'lvm', 'nfs:import/a.qcow2'],
+      ['scsi2', 'ceph', 'lvm:vm-9-disk-0'],
+    ]);
+  });
+
+  test('counts as large as PVE tells, and at least that', () => {
+    fc.assert(
+      fc.property(fc.integer({ min: 1, max: 2 ** 45 }), (size) => {
+        const vm = created(nothingYet('qemu', 100, host, new Map()), withImports('qemu', params, [{ size }, { size }]));
+        expect(usageOf(vm).unknown).toEqual([]);
+        expect(held(vm, 'storage:ceph')).toBeGreaterThanOrEqual(size);
+        expect(held(vm, 'storage:ceph')).toBeLessThan(size + 8 * MiB);
+      }),
+    );
+  });
+
+  test.each([undefined, null, {}, { size: 'much' }, { size: 1.5 }, { size: Number.MAX_VALUE }])(
+    'of which PVE tells %j is unknown',
+    (told) => {
+      const vm = created(nothingYet('qemu', 100, host, new Map()), withImports('qemu', params, [told, { size: GiB }]));
+      expect(usageOf(vm).unknown.map(({ resource }) => resource)).toEqual(['storage:lvm']);
+    },
+  );
+});
+
+test('a disk that is handed over leaves its slots, also where a change of them waits', () => {
+  const before = qemu({
+    current: { scsi0: 'lvm:vm-100-disk-0,size=8G', cores: '2' },
+    next: { scsi3: 'lvm:vm-100-disk-0,size=8G', cores: '2' },
+    volumes: { 'lvm:vm-100-disk-0': 8 * GiB },
+  });
+  const after = withoutVolume(before, volume('lvm:vm-100-disk-0', 8 * GiB));
+  expect([after.current, after.next, after.volumes.size]).toEqual([{ cores: '2' }, { cores: '2' }, 0]);
 });

@@ -22,6 +22,12 @@ test.each<[IncomingHttpHeaders, object | null]>([
   [{ authorization: `PVEAuthCookie=${encodeURIComponent(ticket)}` }, { kind: 'ticket', ticket }],
   [{ authorization: 'PVEAPIToken bob@pve!ci=1' }, { kind: 'token', token: 'bob@pve!ci=1' }],
   [{ authorization: 'Bearer x' }, null],
+  // PVE sees the cookie where the header begins, or after white space.
+  [
+    { cookie: `a=b;PVEAuthCookie=${ticket}`, authorization: 'PVEAPIToken=bob@pve!ci=1' },
+    { kind: 'token', token: 'bob@pve!ci=1' },
+  ],
+  [{ cookie: `PVEAuthCookie=${ticket}; PVEAuthCookie=other` }, { kind: 'ticket', ticket }],
 ])('the credential of %j is the one that PVE would use', (headers, credential) => {
   expect(credentialOf(headers)).toEqual(credential);
 });

@@ -1,0 +1,140 @@
+/** The guests that a call changes, makes or reads, as they are at this moment, and as far as they are the caller's. */
+
+import { BadRequestError, ConflictError, ForbiddenError, NotFoundError, UpstreamBrokenError } from '../errors.ts';
+import type { Instance } from '../pve/instance.ts';
+import { holds, mustBeOwnNode, mustBeTheirs, mustJoin, placed } from './access.ts';
+import type { Gate } from './gate.ts';
+import { type Change, takesDigest } from './policy.ts';
+import { blank, changeOf, type Subject, toldBy } from './subject.ts';
+
+/** What a call asks of each guest that it changes or makes, with what PVE tells of it; throws when they are not the caller's. */
+export async function changesOf(gate: Gate, subject: Subject): Promise<Change[]> {
+  const { policy, caller } = subject;
+  const { guests, shared } = await guestsOf(gate, subject);
+  const changes: Change[] = [];
+  for (const vmid of subject.vmids ?? []) {
+    const before = guests.get(vmid) ?? blank(gate, subject, vmid);
+    const others = new Map([...guests].filter(([other]) => other !== vmid));
+    const { params, ...found } = changeOf(gate, subject, before, others);
+    const place = { node: before.host.node, vmid };
+    const settled = policy.kind === 'create' ? await placed(gate, caller, params, place) : params;
+    changes.push(await toldBy(gate, policy, { ...found, shared, params: settled }));
+  }
+  return changes;
+}
+
+/** The guests of a call that are there, as they are now, and those among them that are only shared with the caller. */
+async function guestsOf(gate: Gate, subject: Subject) {
+  const { policy, about, caller, sources } = subject;
+  const vmids = policy.kind === 'create' ? [] : (subject.vmids ?? []);
+  const guests = new Map<number, Instance>();
+  const shared = new Set<number>();
+  for (const vmid of sources) {
+    const { source, isShared } = await sourceOf(gate, subject, vmid);
+    if (source !== null) guests.set(vmid, source);
+    if (isShared) shared.add(vmid);
+  }
+  for (const vmid of vmids) guests.set(vmid, await theirs(gate, subject, vmid));
+  const [node, pool] = [policy.node?.(about), policy.pool?.(about)];
+  if (!caller.record.cluster.admin && vmids.length > 0) {
+    if (node !== undefined) mustBeOwnNode(caller.record, node);
+    if (pool !== undefined) await mustJoin(gate, caller, pool, vmids);
+  }
+  return { guests, shared };
+}
+
+/** A guest that is only read: the caller's, or shared with them by a privilege in PVE. For administrators it need not be there. */
+async function sourceOf(
+  gate: Gate,
+  subject: Subject,
+  vmid: number,
+): Promise<{ readonly source: Instance | null; readonly isShared: boolean }> {
+  const { policy, caller } = subject;
+  if (caller.record.cluster.admin) {
+    const source = await present(gate, subject, vmid).catch((error: unknown) => {
+      if (error instanceof NotFoundError || error instanceof BadRequestError) return null;
+      throw error;
+    });
+    return { source, isShared: true };
+  }
+  const { sourcePrivilege } = policy;
+  const isShared =
+    sourcePrivilege !== undefined && (await holds(gate.upstream, caller, `/vms/${vmid}`, sourcePrivilege));
+  return { source: await (isShared ? present : theirs)(gate, subject, vmid), isShared };
+}
+
+/** An instance of the caller's, as it is at this moment. */
+async function theirs(gate: Gate, subject: Subject, vmid: number): Promise<Instance> {
+  const { policy, caller } = subject;
+  mustBeVmid(vmid);
+  if (policy.ofVolumes === true) {
+    const remains = await remainsOf(gate, subject, vmid);
+    if (remains !== null) return remains;
+  }
+  if (!caller.record.cluster.admin) await mustBeTheirs(gate, caller, vmid);
+  return present(gate, subject, vmid);
+}
+
+function mustBeVmid(vmid: number): void {
+  if (!Number.isSafeInteger(vmid))
+    throw new BadRequestError({ field: 'vmid', problem: 'is required: which instance?' });
+}
+
+/** An instance as it is at this moment, on the node and of the type that the call says. */
+async function present(gate: Gate, subject: Subject, vmid: number): Promise<Instance> {
+  const { policy, about, vmids } = subject;
+  const { inventory, ledger } = gate;
+  const { named } = about;
+  mustBeVmid(vmid);
+  const storages = (before: Instance) => policy.storages?.(changeOf(gate, subject, before)) ?? [];
+  const listed = inventory.guests.get(vmid);
+  const where = { vmid, type: policy.type ?? listed?.type ?? 'qemu', node: named.node ?? '' };
+  const { instance, sighting, stamp } = await inventory.look(where, storages);
+  ledger.see(sighting, stamp);
+  if (instance === null) throw new NotFoundError(`there is no instance ${vmid}`);
+  const { type = instance.type } = policy;
+  const isNamed = named.vmid === String(vmid) || vmids?.includes(vmid) === true;
+  const bound = isNamed && named.backup === undefined && named.image === undefined && named.node !== undefined;
+  if (instance.type !== type || (bound && instance.host.node !== named.node)) {
+    throw new BadRequestError({
+      field: 'vmid',
+      problem: `instance ${vmid} is a ${instance.type} guest on node ${instance.host.node}`,
+    });
+  }
+  if (takesDigest(policy) && vmids?.[0] === vmid)
+    mustBeJudgedOn(instance, changeOf(gate, subject, instance).params.digest);
+  return instance;
+}
+
+/** What storages hold under a vmid that no guest has (any more), for who pays for it; null when there is a guest. */
+async function remainsOf(gate: Gate, { caller, about }: Subject, vmid: number): Promise<Instance | null> {
+  const { inventory, ledger } = gate;
+  if (inventory.guests.has(vmid) || !(await inventory.isFree(vmid))) return null;
+  if (!caller.record.cluster.admin && !ledger.payersOf(vmid).includes(caller.user))
+    throw new ForbiddenError(`there is no instance ${vmid}, and what is left of one is not yours`);
+  const { node = '', storage } = about.named;
+  const { sighting, stamp } = await inventory.look(
+    { vmid, type: 'qemu', node },
+    storage === undefined ? [] : [storage],
+  );
+  ledger.see(sighting, stamp);
+  return {
+    type: 'qemu',
+    vmid,
+    host: inventory.host(node),
+    current: {},
+    next: {},
+    volumes: inventory.volumes(vmid, node),
+    absent: true,
+  };
+}
+
+/** A change applies to the configuration that it was judged on, so PVE has to tell that one's digest, and a caller's own has to be it. */
+function mustBeJudgedOn({ vmid, digest }: Instance, asked: string | undefined): void {
+  if (digest === undefined) throw new UpstreamBrokenError(`PVE does not tell the digest of instance ${vmid}`);
+  if (asked !== undefined && asked !== digest) {
+    throw new ConflictError(
+      `the configuration of instance ${vmid} is not the one that was looked at (digest); look again`,
+    );
+  }
+}

@@ -1,0 +1,37 @@
+/** Calls that could take what nobody meters, whatever rights PVE gives for them: administrators alone may make them. */
+
+import type { ClosedPolicy } from '../policy.ts';
+import { closedRows } from './rows.ts';
+
+export const closedPolicies: readonly ClosedPolicy[] = [
+  ...closedRows(
+    'replicas on other nodes are not metered; ask an administrator to set the replication up',
+    `
+    POST /cluster/replication
+    PUT DELETE /cluster/replication/{id}
+    POST /nodes/{node}/replication/{id}/schedule_now
+    `,
+  ),
+  ...closedRows(
+    'a guest that comes from or goes to another cluster is not metered on its way; back it up and restore it there',
+    `
+    POST /nodes/{node}/qemu|lxc/{vmid}/mtunnel
+    GET /nodes/{node}/qemu|lxc/{vmid}/mtunnelwebsocket
+    POST /nodes/{node}/qemu|lxc/{vmid}/remote_migrate
+    `,
+  ),
+  ...closedRows(
+    'the monitor changes the VM past its configuration; use the configuration, or the guest agent',
+    'POST /nodes/{node}/qemu/{vmid}/monitor',
+  ),
+  ...closedRows('it runs any other calls in one; make these one by one', 'POST /nodes/{node}/execute'),
+  ...closedRows(
+    'whose the copy would be cannot be told; use clone, or move a disk',
+    'POST /nodes/{node}/storage/{storage}/content/{volume}',
+  ),
+  // Backups, files and images of guests have rows of their own, which come first.
+  ...closedRows(
+    'the name of this volume does not tell whose it is; ask an administrator',
+    'PUT DELETE /nodes/{node}/storage/{storage}/content/{volume}',
+  ),
+];

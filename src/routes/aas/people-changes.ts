@@ -1,0 +1,206 @@
+/** Changing users, groups and members: for administrators who have signed in. */
+
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { Caller } from '../../admission/access.ts';
+import {
+  type BackendChange,
+  formatUserName,
+  type GroupName,
+  parseGroupName,
+  parseUserName,
+  type UserName,
+} from '../../backends/backend.ts';
+import type { ChangeResult } from '../../backends/changes.ts';
+import { grantKeys } from '../../backends/index.ts';
+import { faultsOfNames, normaliseRecord } from '../../backends/normalise.ts';
+import { BadRequestError, ForbiddenError, NotReadyError } from '../../errors.ts';
+import { isObject } from '../../json.ts';
+import type { Resources } from '../../quota/resources.ts';
+import { fits } from '../../schema.ts';
+import { plainText } from '../edge.ts';
+import { type Field, flag, matching, optional, password, readForm } from './fields.ts';
+import { becomeOf, instancesOf, type Leaving } from './leaving.ts';
+import { requesterOf, userIn } from './people.ts';
+import type { Surface } from './surface.ts';
+
+type UserParams = { Params: { username: string } };
+type GroupParams = { Params: { groupname: string } };
+type MemberParams = { Params: { groupname: string; username: string } };
+
+/** The changing methods of `/access/users/...` and `/access/groups/...`: POST makes, PUT changes, DELETE removes. */
+export function peopleChangeRoutes({ app, rooms, identify }: Surface): void {
+  const { config, directory, inventory, payers, signInLimit } = rooms;
+
+  for (const [verb, method] of [
+    ['post', 'addUser'],
+    ['put', 'setUser'],
+  ] as const) {
+    app[verb]<UserParams>('/access/users/:username', async (request, reply) => {
+      const caller = await administrator(request);
+      const user = userIn(request.params.username);
+      const form = readForm(request.body, userFields);
+      const { password: userpassword, ...others } = form;
+      const attributes = given({ ...others, userpassword });
+      if (method === 'setUser' && Object.keys(attributes).every((key) => key === 'oldpassword'))
+        throw nothingGiven(userFields);
+      mustBeRecord(attributes, config.resources);
+      // Whoever has taken over a session must not find the administrator's password out by trying.
+      const forgive = form.oldpassword === null ? () => {} : signInLimit.attempt(caller.user, request.ip);
+      const result = await make({ method, user, attributes }, caller, request).catch((error: unknown) => {
+        forgive();
+        throw error;
+      });
+      if (result.ok || result.status >= 500) forgive();
+      return answer(reply, result);
+    });
+  }
+
+  app.delete<UserParams>('/access/users/:username', async (request, reply) => {
+    const caller = await administrator(request);
+    const user = userIn(request.params.username);
+    const name = formatUserName(user);
+    const leaving = await leavingIn(request, user, caller);
+    if (!inventory.ready)
+      throw new NotReadyError('the server is still reading what the cluster holds; try again in a moment', 2);
+    await payers.refresh();
+    const vmids = instancesOf(rooms.ledger, name);
+    if (vmids.length > 0 && leaving === null) {
+      const error = `${name} owns the instances ${vmids.join(', ')}; say who shall have them (reassign=bob@pve), or leave=1 to leave them without an owner`;
+      return reply.code(409).send({ error: plainText(error), vmids });
+    }
+    const result = await make({ method: 'delUser', user }, caller, request);
+    if (!result.ok) return answer(reply, result);
+    return answer(reply, result, { instances: becomeOf(rooms.ledger, name, vmids, leaving) });
+  });
+
+  for (const [verb, method] of [
+    ['post', 'addGroup'],
+    ['put', 'setGroup'],
+  ] as const) {
+    app[verb]<GroupParams>('/access/groups/:groupname', async (request, reply) => {
+      const caller = await administrator(request);
+      const group = groupIn(request.params.groupname);
+      const attributes = given(readForm(request.body, grantFields));
+      if (method === 'setGroup' && Object.keys(attributes).length === 0) throw nothingGiven(grantFields);
+      mustBeRecord(attributes, config.resources);
+      return answer(reply, await make({ method, group, attributes }, caller, request));
+    });
+  }
+
+  app.delete<GroupParams>('/access/groups/:groupname', async (request, reply) => {
+    const caller = await administrator(request);
+    const group = groupIn(request.params.groupname);
+    readForm(request.body, {});
+    return answer(reply, await make({ method: 'delGroup', group }, caller, request));
+  });
+
+  for (const [verb, method] of [
+    ['post', 'addUserToGroup'],
+    ['delete', 'delUserFromGroup'],
+  ] as const) {
+    app[verb]<MemberParams>('/access/groups/:groupname/members/:username', async (request, reply) => {
+      const caller = await administrator(request);
+      const group = groupIn(request.params.groupname);
+      const user = userIn(request.params.username);
+      readForm(request.body, {});
+      return answer(reply, await make({ method, user, group }, caller, request));
+    });
+  }
+
+  /** API tokens can be narrower than their user, which a backend that is not PVE would not know. */
+  async function administrator(request: FastifyRequest): Promise<Caller> {
+    const caller = await identify(request);
+    if (!caller.record.cluster.admin) throw new ForbiddenError('Only administrators change users and groups');
+    if (caller.credential.kind === 'token')
+      throw new ForbiddenError('An API token changes no users and groups here: sign in with a password');
+    return caller;
+  }
+
+  function make(change: BackendChange, caller: Caller, request: FastifyRequest): Promise<ChangeResult> {
+    return directory.change(change, requesterOf(caller, request));
+  }
+
+  /** What shall become of the user's instances; null when the request does not say. */
+  async function leavingIn(request: FastifyRequest, user: UserName, caller: Caller): Promise<Leaving | null> {
+    const { reassign, leave } = readForm(request.body ?? {}, leavingFields);
+    const leaves = leave === '1';
+    if (reassign !== null && leaves)
+      throw new BadRequestError({ field: 'leave', problem: 'give either this or reassign' });
+    if (reassign === null) return leaves ? { kind: 'leave' } : null;
+    const heir = parseUserName(reassign);
+    const known = heir === null ? null : await directory.getUser(heir, requesterOf(caller, request));
+    if (heir === null || known === null || reassign === formatUserName(user))
+      throw new BadRequestError({ field: 'reassign', problem: `expected another user who exists, got ${reassign}` });
+    return { kind: 'reassign', to: reassign };
+  }
+}
+
+/** An object as JSON, in the form that records have in the database. */
+const recordPart: Field<Readonly<Record<string, unknown>>> = {
+  expected: 'an object as JSON',
+  read: (text) => {
+    try {
+      const value: unknown = JSON.parse(text);
+      return isObject(value) ? value : undefined;
+    } catch {
+      return undefined;
+    }
+  },
+};
+
+const line = optional(matching(/^.{1,256}$/u, 'a text of at most 256 characters on one line'));
+
+const grantFields = {
+  resources: optional(recordPart),
+  cluster: optional(recordPart),
+  templates: optional(recordPart),
+};
+
+const userFields = {
+  cn: line,
+  sn: line,
+  mail: optional(matching(/^[^\s@]{1,64}@[^\s@]{1,190}$/u, 'a mail address')),
+  password: optional(password),
+  oldpassword: optional(password),
+  ...grantFields,
+};
+
+const leavingFields = {
+  reassign: optional(matching(/^.{1,64}$/u, 'a user such as bob@pve')),
+  leave: optional(flag),
+};
+
+/** The fields that say something. */
+function given(form: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> {
+  return Object.fromEntries(Object.entries(form).filter(([, value]) => value !== null));
+}
+
+function nothingGiven(fields: object): BadRequestError {
+  return new BadRequestError({
+    field: 'body',
+    problem: `nothing is to be changed; the fields are ${Object.keys(fields).join(', ')}`,
+  });
+}
+
+/** Throws BadRequestError for what is no record, and for limits that would have no effect. */
+function mustBeRecord(attributes: Readonly<Record<string, unknown>>, resources: Resources): void {
+  const grants = Object.entries(attributes).filter(([key]) => (grantKeys as readonly string[]).includes(key));
+  const checked = normaliseRecord(Object.fromEntries(grants), resources);
+  const faults = fits(checked) ? faultsOfNames(checked.value, resources) : checked.faults;
+  if (faults.length > 0) throw new BadRequestError(faults);
+}
+
+/** The group that a path names; throws BadRequestError for what cannot be one. */
+function groupIn(text: string): GroupName {
+  const group = parseGroupName(text);
+  const fitting = /^(?! )[^/\p{Cc}]{1,256}(?<! )$/u.test(group.id) && /^[A-Za-z][\w.-]+$/.test(group.realm ?? 'pve');
+  if (!fitting || !text.isWellFormed())
+    throw new BadRequestError({ field: 'groupname', problem: 'expected a name such as lab@pve or students@ldap' });
+  return group;
+}
+
+function answer(reply: FastifyReply, result: ChangeResult, more: object = {}) {
+  const status = result.ok ? 200 : result.status >= 400 && result.status <= 599 ? result.status : 502;
+  const error = result.ok ? {} : { error: plainText(result.message) };
+  return reply.code(status).send({ ...result, status, ...more, ...error });
+}

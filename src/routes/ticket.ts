@@ -1,0 +1,31 @@
+/** Signing in at PVE through us, with a bound on how often it may fail. */
+
+import type { Answer, Call } from '../pve/call.ts';
+import { succeeded } from '../pve/call.ts';
+import { credentialOf, type Sender } from './caller.ts';
+import type { Rooms } from './rooms.ts';
+
+/**
+ * PVE's answer to `POST /access/ticket`: a password, a second factor, the renewal of a ticket, or the check of a
+ * privilege. Only what PVE refuses as wrong counts as failed; beyond the bound TooManyRequestsError.
+ */
+export async function signIn(
+  { upstream, sessions, signInLimit }: Pick<Rooms, 'upstream' | 'sessions' | 'signInLimit'>,
+  call: Call,
+  { headers, ip }: Sender,
+): Promise<Answer> {
+  const { username = '', realm } = call.params;
+  const forgive = signInLimit.attempt([username, ...(realm === undefined ? [] : [realm])].join('@'), ip);
+  // PVE refuses a sign-in that comes with an API token, and would take no notice of a ticket.
+  const shown = credentialOf(headers);
+  const answer = await upstream
+    .send(call, shown?.kind === 'token' ? shown : { kind: 'none' })
+    .catch((error: unknown) => {
+      forgive();
+      throw error;
+    });
+  if (answer.status !== 401) forgive();
+  const { ticket } = Object(answer.data) as Readonly<Record<string, unknown>>;
+  if (succeeded(answer) && typeof ticket === 'string') sessions.welcome(ticket);
+  return answer;
+}

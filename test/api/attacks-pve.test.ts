@@ -1,0 +1,166 @@
+/** Attacks by a tenant who knows the sources: what PVE would let the privileged token do, and the tenant must not have. */
+
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { addBackup, addGuest, addVolume } from '../../simulator/administrator.ts';
+import { expectRefused, expectTruth, type Metered, metered } from '../support/metered.ts';
+import { PveClient } from '../support/pve-client.ts';
+import { range } from '../support/scale.ts';
+import { GiB, MiB, type Site, startSite } from '../support/site.ts';
+
+const limits = { cores: 8, memory: 8 * GiB, swap: 8 * GiB, ceph: 64 * GiB, local: GiB } as const;
+const vm = '/nodes/n1/qemu/200';
+const ct = '/nodes/n1/lxc/201';
+
+let site: Site;
+let bob: Metered;
+/** The same user, whose calls do not wait for what they begin. */
+let hasty: PveClient;
+
+beforeAll(async () => {
+  site = await startSite({
+    users: { alice: { ...limits, vmid: [100, 199] }, bob: { ...limits, vmid: [200, 299] } },
+    config: { backups: { storage: 'shared' } },
+    hold: 0.2,
+  });
+  addGuest(site.cluster, { vmid: 100, pool: 'alice', config: { cores: 1, memory: 512 } });
+  bob = await metered(site, 'bob');
+  hasty = await PveClient.signIn(site, 'bob');
+});
+
+afterAll(() => site[Symbol.asyncDispose]());
+
+beforeEach(async () => {
+  site.simulator.faults.clear();
+  site.cluster.tasks.pace = 'at once';
+  site.cluster.tasks.finishAll();
+  await site.settled();
+  for (const vmid of range(100).map((n) => 200 + n)) {
+    for (const volume of site.cluster.volumes.ofGuest(vmid)) site.cluster.volumes.remove(volume);
+    site.cluster.guests.delete(vmid);
+    site.cluster.leave(vmid);
+  }
+  addGuest(site.cluster, {
+    ...{ vmid: 200, pool: 'bob', config: { cores: 1, memory: 512, scsi0: 'ceph:vm-200-disk-0,size=4G' } },
+  });
+  addGuest(site.cluster, {
+    ...{ vmid: 201, type: 'lxc', pool: 'bob' },
+    config: { cores: 1, memory: 512, swap: 0, unprivileged: 1, rootfs: 'ceph:vm-201-disk-0,size=4G' },
+  });
+  await site.refresh();
+});
+
+const his = () => [...site.cluster.guests.keys()].filter((vmid) => vmid >= 200);
+const backupsOf = (vmid: number) =>
+  [...site.cluster.volumes.ofGuest(vmid)].filter(({ content }) => content === 'backup').length;
+
+describe('what is stated of a volume', () => {
+  test('is what its storage says, since a backup would bring back what is stated', async () => {
+    for (const size of ['1K', '8G', '0']) {
+      await expectRefused(site, () => bob.put(`${vm}/config`, { scsi0: `ceph:vm-200-disk-0,size=${size}` }), /size/);
+      await expectRefused(site, () => bob.put(`${ct}/config`, { rootfs: `ceph:vm-201-disk-0,size=${size}` }), /size/);
+    }
+    const same = await bob.put(`${vm}/config`, { scsi0: 'ceph:vm-200-disk-0,size=4G,discard=on' });
+    expect(same.status, same.text).toBe(200);
+  });
+
+  test('is not another format than it has: whoever writes the image would say what else it shows', async () => {
+    addVolume(site.cluster, { volid: 'local:200/vm-200-disk-1.raw', content: 'images', bytes: 4 * MiB });
+    await site.refresh();
+    await expectRefused(
+      site,
+      () => bob.put(`${vm}/config`, { scsi1: 'local:200/vm-200-disk-1.raw,format=qcow2' }),
+      /format/,
+    );
+  });
+
+  test('is not in a slot that nobody here has heard of', async () => {
+    await expectRefused(site, () => bob.put(`${vm}/config`, { scsi31: 'ceph:500' }), /scsi31/);
+    await expectRefused(site, () => bob.put(`${ct}/config`, { mp256: 'ceph:500,mp=/x' }), /mp256/);
+  });
+});
+
+test('a container does not come back with a volume without limit', async () => {
+  const { volid } = addBackup(site.cluster, {
+    ...{ vmid: 201, type: 'lxc', at: Date.now() + 1000 },
+    config: { cores: 1, memory: 512, swap: 0, unprivileged: 1, rootfs: 'ceph:vm-201-disk-0,size=512K' },
+  });
+  const values = { vmid: 210, pool: 'bob', restore: 1, ostemplate: volid, storage: 'ceph' };
+  await expectRefused(site, () => bob.post('/nodes/n1/lxc', values), /ceph/, 403);
+});
+
+describe('backups', () => {
+  test('of a guest that is named twice are two', async () => {
+    const values = { storage: 'shared', mode: 'snapshot', compress: 'zstd' };
+    const one = await bob.post('/nodes/n1/vzdump', { ...values, vmid: 200 });
+    expect(one.status, one.text).toBe(200);
+    await bob.post('/nodes/n1/vzdump', { ...values, vmid: '200,200,200' });
+    expect(backupsOf(200)).toBeLessThanOrEqual(2);
+  });
+
+  test('count on when the guest becomes another by a restore', async () => {
+    const values = { storage: 'shared', mode: 'snapshot', compress: 'zstd' };
+    const made = await bob.post('/nodes/n1/qemu', { vmid: 220, pool: 'bob', cores: 1, memory: 512 });
+    expect(made.status, made.text).toBe(200);
+    for (const _ of range(2)) {
+      const said = await bob.post('/nodes/n1/vzdump', { ...values, vmid: 220 });
+      expect(said.status, said.text).toBe(200);
+    }
+    addGuest(site.cluster, {
+      ...{ vmid: 221, pool: 'bob' },
+      config: { cores: 1, memory: 512, meta: `ctime=${Math.floor(Date.now() / 1000) + 30}` },
+    });
+    await site.refresh();
+    const newer = addBackup(site.cluster, {
+      ...{ vmid: 221, at: Date.now() + 60_000 },
+      config: { cores: 1, memory: 512, meta: `ctime=${Math.floor(Date.now() / 1000) + 30}` },
+    });
+    await bob.post('/nodes/n1/qemu', { vmid: 220, archive: newer.volid, force: 1 });
+    const said = await bob.post('/nodes/n1/vzdump', { ...values, vmid: 220 });
+    expect([said.status, backupsOf(220)], said.text).toEqual([403, 2]);
+  });
+
+  test('count on when the guest is destroyed and made anew', async () => {
+    const values = { storage: 'shared', mode: 'snapshot', compress: 'zstd' };
+    for (const round of range(3)) {
+      const made = await bob.post('/nodes/n1/qemu', { vmid: 230, pool: 'bob', cores: 1, memory: 512 });
+      if (made.status !== 200) break;
+      // PVE's clock goes by seconds.
+      site.cluster.guests.get(230)?.config.set('meta', `ctime=${Math.floor(Date.now() / 1000) + round}`);
+      for (const _ of range(2)) await bob.post('/nodes/n1/vzdump', { ...values, vmid: 230 });
+      await bob.delete('/nodes/n1/qemu/230');
+    }
+    expect(backupsOf(230)).toBeLessThanOrEqual(2);
+  });
+});
+
+test('a guest that is restored over stays whose it was', async () => {
+  addGuest(site.cluster, { vmid: 950, pool: 'bob', config: { cores: 1, memory: 512, meta: 'ctime=1700000000' } });
+  await site.refresh();
+  site.server.ledger.assign(950, ['bob@pve']);
+  addGuest(site.cluster, { vmid: 222, pool: 'bob', config: { cores: 1, memory: 512, meta: 'ctime=1700000001' } });
+  const other = addBackup(site.cluster, { vmid: 222, config: { cores: 1, memory: 512, meta: 'ctime=1700000001' } });
+  await site.refresh();
+  await bob.post('/nodes/n1/qemu', { vmid: 950, archive: other.volid, force: 1 });
+  expect(site.server.ledger.recordedPayers(950)).toEqual(['bob@pve']);
+  site.cluster.guests.delete(950);
+  site.cluster.leave(950);
+});
+
+test('a container is not frozen onto the disk of its node, nor thawed from what another left there', async () => {
+  const running = site.cluster.guests.get(201);
+  if (running !== undefined) running.status = 'running';
+  for (const action of ['suspend', 'resume'])
+    await expectRefused(site, () => bob.post(`${ct}/status/${action}`), /not metered|unmetered|node/, 403);
+});
+
+test('nobody waits for a stranger who asks for their guests', async () => {
+  const alice = await metered(site, 'alice');
+  site.simulator.faults.add({ kind: 'delay', ms: 1500, path: '/access/permissions' });
+  const stranger = hasty.post('/nodes/n1/suspendall', { vms: '100' });
+  await new Promise((resolve) => setTimeout(resolve, 200));
+  const from = performance.now();
+  const said = await alice.put('/nodes/n1/qemu/100/config', { description: 'mine' });
+  expect(said.status, said.text).toBe(200);
+  expect(performance.now() - from).toBeLessThan(1000);
+  expect((await stranger).status).toBe(403);
+});

@@ -1,0 +1,264 @@
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { expect, test } from 'vitest';
+import { addGuest } from '../../simulator/administrator.ts';
+import { refusalIn } from '../support/decoder.ts';
+import { Client, GiB, type Site, type SiteOptions, startSite } from '../support/site.ts';
+
+const limits = { cores: 8, memory: 8 * GiB } as const;
+
+function startPeople(options: SiteOptions = {}): Promise<Site> {
+  const users = { alice: limits, bob: { ...limits, vmid: [1000, 1099] as const }, root: { admin: true } };
+  const handlers = {
+    instance: { pve: 'pve' },
+    users: { realm: { pve: ['pve', 'localdb'] }, any: ['pve', 'localdb'], groups: ['everyone@pve', 'lab'] },
+  };
+  return startSite({ users, config: { handlers }, ...options });
+}
+
+const json = (value: unknown) => JSON.stringify(value);
+
+test('an administrator adds, changes and removes a user, in PVE and in the local records at once', async () => {
+  await using site = await startPeople();
+  const root = await site.signIn('root');
+  const path = '/access/users/carol@pve';
+  const cluster = json({ pools: { lab: true }, vmid: { min: 2000, max: 2010 } });
+  const form = { cn: 'Carol Cole', sn: 'Cole', mail: 'c@example.org', password: 'carol-secret', cluster };
+  const added = await root.post(path, form);
+  expect(added).toMatchObject({
+    status: 200,
+    body: {
+      ok: true,
+      allResponses: [
+        { backend: 'pve', outcome: 'done' },
+        { backend: 'localdb', outcome: 'done' },
+      ],
+    },
+  });
+  expect((await root.get(path)).body.user).toMatchObject({
+    attributes: { cn: 'Carol Cole', sn: 'Cole', mail: 'c@example.org', uid: 'carol' },
+    cluster: { pools: { lab: true }, vmid: { min: 2000, max: 2010 } },
+  });
+  expect(refusalIn(await root.post(path, form))).toMatchObject({ status: 409 });
+
+  const carol = await site.signIn('carol');
+  const resources = json({ cores: { global: { max: 3 } } });
+  expect((await root.send('PUT', path, { mail: 'new@example.org', resources })).body).toMatchObject({ ok: true });
+  expect((await carol.get(path)).body.user).toMatchObject({
+    attributes: { cn: 'Carol Cole', mail: 'new@example.org' },
+    resources: { cores: { global: { max: 3 } } },
+    cluster: { pools: { lab: true } },
+  });
+
+  const password = await root.send('PUT', path, { password: 'another-secret', oldpassword: 'root-secret' });
+  expect(password.body).toMatchObject({ ok: true, allResponses: [{ backend: 'pve' }] });
+  await site.signIn('carol', 'another-secret');
+
+  expect((await root.delete(path)).body).toMatchObject({
+    ok: true,
+    allResponses: [{ backend: 'localdb' }, { backend: 'pve' }],
+    instances: { vmids: [], became: 'left' },
+  });
+  expect((await root.get(path)).body).toEqual({ user: {} });
+  await expect(site.signIn('carol', 'another-secret')).rejects.toThrow('401');
+  expect(refusalIn(await root.delete(path))).toMatchObject({ status: 404 });
+});
+
+test('a change that one backend refuses is nowhere, and the answer says what each of them did', async () => {
+  await using site = await startPeople();
+  const root = await site.signIn('root');
+  const path = '/access/users/alice@pve';
+  const before = (await root.get(path)).body;
+  site.simulator.faults.add({
+    method: 'DELETE',
+    path: '/access/users/{userid}',
+    kind: 'refuse',
+    status: 500,
+    reason: 'no quorum',
+  });
+  const refused = await root.delete(path);
+  expect(refusalIn(refused)).toEqual({ status: 500, error: 'no quorum; nothing is changed' });
+  expect(refused.body.allResponses).toMatchObject([
+    { backend: 'localdb', outcome: 'undone' },
+    { backend: 'pve', outcome: 'refused', message: 'no quorum' },
+  ]);
+  expect((await root.get(path)).body).toEqual(before);
+});
+
+test('what cannot be stored is refused before anything is changed', async () => {
+  await using site = await startPeople();
+  const root = await site.signIn('root');
+  site.cluster.access.addUser('dora@ldap');
+  const put = (form: Readonly<Record<string, string>>, user = 'alice@pve') =>
+    root.send('PUT', `/access/users/${user}`, form);
+  const before = (await root.get('/access/users/alice@pve')).body;
+  for (const [form, problem] of [
+    [{ admin: '1' }, /^admin: unknown here/],
+    [{}, /nothing is to be changed/],
+    [{ cluster: '{"admin":"yes"}', cn: 'A' }, /^cluster.admin: expected true or false/],
+    [{ cluster: '{"amin":true}' }, /^cluster.amin: unknown key/],
+    [{ cluster: 'admin' }, /^cluster: expected an object as JSON/],
+    [{ resources: '{"coers":{"global":{"max":1}}}' }, /no such resource \(did you mean "cores"/],
+    [{ mail: 'nobody' }, /^mail: expected a mail address/],
+    [{ cn: 'a\nb' }, /^cn: expected/],
+  ] as const)
+    expect(refusalIn(await put(form))).toMatchObject({ status: 400, error: expect.stringMatching(problem) });
+  expect(refusalIn(await put({ cn: 'D' }, 'dora@ldap')).status).toBe(404);
+  expect(refusalIn(await put({ cn: 'D' }, 'nobody@pve')).status).toBe(404);
+  expect((await root.get('/access/users/alice@pve')).body).toEqual(before);
+});
+
+test('others change nobody, nor do foreign pages, API tokens and those who have not signed in', async () => {
+  await using site = await startPeople();
+  const [alice, root] = [await site.signIn('alice'), await site.signIn('root')];
+  site.cluster.access.addToken('root@pve', 'narrow', {
+    secret: '11111111-2222-4333-8444-555555555555',
+    expire: 0,
+    privsep: true,
+  });
+  const authorization = 'PVEAPIToken=root@pve!narrow=11111111-2222-4333-8444-555555555555';
+  const calls = [
+    ['POST', '/access/users/eve@pve'],
+    ['PUT', '/access/users/alice@pve'],
+    ['DELETE', '/access/users/bob@pve'],
+    ['POST', '/access/groups/lab'],
+    ['PUT', '/access/groups/lab'],
+    ['DELETE', '/access/groups/lab'],
+    ['POST', '/access/groups/lab/members/alice@pve'],
+    ['DELETE', '/access/groups/lab/members/alice@pve'],
+  ] as const;
+  for (const [method, path] of calls) {
+    const form = method === 'DELETE' ? {} : { cluster: '{"admin":true}' };
+    expect(refusalIn(await alice.send(method, path, form)).status, path).toBe(403);
+    expect(refusalIn(await new Client(site).send(method, path, form)).status, path).toBe(401);
+    expect(refusalIn(await new Client(site).send(method, path, form, { authorization })).status, path).toBe(403);
+    expect(refusalIn(await root.send(method, path, form, { csrfpreventiontoken: '' })).status, path).toBe(401);
+    expect(refusalIn(await root.send(method, path, form, { origin: 'https://evil.example' })).status, path).toBe(403);
+  }
+  expect((await root.get('/access/users/alice@pve')).body.user.cluster.admin).toBe(false);
+});
+
+test("a group's record counts for its members from the next request on, and says so", async () => {
+  await using site = await startPeople();
+  const [root, alice] = [await site.signIn('root'), await site.signIn('alice')];
+  const limit = async () => (await alice.get('/user/config/resources')).body.swap.global.max;
+  const group = (method: string, form?: Readonly<Record<string, string>>, rest = '') =>
+    root.send(method, `/access/groups/lab${rest}`, form);
+  const cores = (max: number) => ({ resources: json({ ceph: { nodes: { n1: { max } } } }) });
+  expect(await limit()).toBe(0);
+  expect((await group('POST', cores(4))).body).toMatchObject({
+    ok: true,
+    allResponses: [
+      { backend: 'pve', outcome: 'done' },
+      { backend: 'localdb', outcome: 'done' },
+    ],
+  });
+  expect((await group('POST', {}, '/members/alice@pve')).body).toMatchObject({ ok: true });
+  expect((await root.get('/access/groups/lab@pve')).body.group).toMatchObject({
+    attributes: { cn: 'lab', member: ['uid=alice@pve'] },
+    resources: { ceph: { nodes: { n1: { max: 4 } } } },
+  });
+  const explained = async () => (await alice.get('/access/users/alice@pve?explain=1')).body.explain;
+  // Who is in which group is believed for five seconds; a record counts at once.
+  await group('PUT', cores(5));
+  expect(await explained()).toEqual(
+    expect.arrayContaining([
+      { key: 'resources.ceph.nodes.n1.max', value: 5, source: { from: 'group', group: 'lab', backend: 'localdb' } },
+      { key: 'resources.ceph.global.max', value: 0, source: { from: 'user', backend: 'localdb' } },
+      { key: 'attributes.uid', value: 'alice', source: { from: 'user', backend: 'pve' } },
+    ]),
+  );
+  expect((await alice.get('/user/config/resources')).body.ceph.nodes).toEqual({ n1: { max: 5 } });
+  expect((await group('DELETE', {}, '/members/alice@pve')).body).toMatchObject({ ok: true });
+  expect(refusalIn(await group('DELETE', {}, '/members/alice@pve')).status).toBe(404);
+  expect((await group('DELETE')).body).toMatchObject({ ok: true });
+  expect((await root.get('/access/groups/lab')).body).toEqual({ group: {} });
+  expect(refusalIn(await group('PUT', cores(1))).status).toBe(404);
+  expect(refusalIn(await alice.get('/access/users/alice@pve?explain=yes')).status).toBe(400);
+  expect((await alice.get('/access/users/bob@pve?explain=1')).body).toEqual({ user: {}, explain: [] });
+});
+
+test('who owns instances is deleted only once it is said what becomes of them', async () => {
+  await using site = await startPeople();
+  const root = await site.signIn('root');
+  addGuest(site.cluster, { vmid: 100, pool: 'alice', config: { cores: 1 } });
+  addGuest(site.cluster, { vmid: 1000, pool: 'bob', config: { cores: 1 } });
+  await site.refresh();
+  const { ledger } = site.server;
+  ledger.assign(100, ['alice@pve', 'bob@pve']);
+  const remove = (name: string, form?: Readonly<Record<string, string>>) =>
+    root.delete(`/access/users/${name}@pve`, form);
+
+  const refused = await remove('alice');
+  expect(refusalIn(refused)).toMatchObject({ status: 409, error: expect.stringContaining('the instances 100;') });
+  expect(refused.body.vmids).toEqual([100]);
+  for (const form of [
+    { reassign: 'nobody@pve' },
+    { reassign: 'alice@pve' },
+    { reassign: 'bob@pve', leave: '1' },
+    { keep: '1' },
+  ])
+    expect(refusalIn(await remove('alice', form)).status).toBe(400);
+  expect(ledger.payersOf(100)).toEqual(['alice@pve', 'bob@pve']);
+
+  expect((await remove('alice', { reassign: 'root@pve' })).body.instances).toEqual({
+    vmids: [100],
+    became: 'reassigned',
+    to: 'root@pve',
+  });
+  expect(ledger.payersOf(100)).toEqual(['bob@pve', 'root@pve']);
+  expect((await remove('bob', { leave: '1' })).body.instances).toEqual({ vmids: [100, 1000], became: 'left' });
+  await site.server.payers.refresh();
+  expect([ledger.payersOf(100), ledger.payersOf(1000)]).toEqual([['root@pve'], []]);
+});
+
+test("a realm of one's own backend is administered like any other, and its groups carry limits", async () => {
+  const directory = mkdtempSync(join(tmpdir(), 'people-'));
+  const file = join(directory, 'people.json');
+  writeFileSync(file, '{"users":{},"groups":{}}');
+  await using site = await startPeople();
+  try {
+    const config = JSON.parse(readFileSync(site.configFile, 'utf8'));
+    config.backends.people = { import: resolve('examples/backend.ts'), config: { file, realm: 'ldap', cost: 16 } };
+    config.handlers.users.realm.ldap = ['people', 'localdb'];
+    config.handlers.users.groups = ['students@ldap'];
+    writeFileSync(site.configFile, JSON.stringify(config));
+    await site.stopServer();
+    await site.startServer();
+    const root = await site.signIn('root');
+    const send = async (method: string, path: string, form?: Readonly<Record<string, string>>) =>
+      (await root.send(method, `/access/${path}`, form)).body;
+
+    expect(await send('POST', 'users/dora@ldap', { cn: 'Dora' })).toMatchObject({
+      error: 'A new user needs userpassword; nothing is changed',
+    });
+    expect(await send('POST', 'users/dora@ldap', { cn: 'Dora', password: 'dora-secret' })).toMatchObject({ ok: true });
+    const cluster = json({ pools: { exam: true }, vmid: { min: 3000, max: 3009 } });
+    expect(await send('POST', 'groups/students@ldap', { cluster })).toMatchObject({ ok: true });
+    expect(await send('POST', 'groups/students@ldap/members/dora@ldap')).toMatchObject({ ok: true });
+    expect((await send('GET', 'users/dora@ldap?explain=1')).explain).toEqual(
+      expect.arrayContaining([
+        {
+          key: 'cluster.pools.exam',
+          value: true,
+          source: { from: 'group', group: 'students@ldap', backend: 'localdb' },
+        },
+        { key: 'attributes.cn', value: 'Dora', source: { from: 'user', backend: 'people' } },
+      ]),
+    );
+    // Who has no record of their own pays by the group's.
+    site.cluster.pools.set('exam', { poolid: 'exam', comment: '', vms: new Set(), storages: new Set() });
+    addGuest(site.cluster, { vmid: 3000, pool: 'exam', config: { cores: 1 } });
+    await site.refresh();
+    expect(site.server.ledger.payersOf(3000)).toEqual(['dora@ldap']);
+
+    rmSync(file);
+    expect(await send('GET', 'users/dora@ldap')).toMatchObject({ error: expect.stringContaining('"people"') });
+    expect(await send('DELETE', 'users/dora@ldap', { leave: '1' })).toMatchObject({
+      error: expect.stringContaining('"people"'),
+    });
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
+});

@@ -1,0 +1,94 @@
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { addGuest } from '../../simulator/administrator.ts';
+import { PveClient } from '../support/pve-client.ts';
+import { GiB, type Site, startSite } from '../support/site.ts';
+
+let site: Site;
+let alice: PveClient;
+
+beforeAll(async () => {
+  site = await startSite({ users: { alice: { cores: 8, memory: 8 * GiB }, bob: { cores: 1 } } });
+  addGuest(site.cluster, { vmid: 100, pool: 'alice', config: { name: 'web', cores: 1, memory: 512 } });
+  addGuest(site.cluster, { vmid: 200, pool: 'bob', config: { cores: 1, memory: 512 } });
+  await site.refresh();
+  alice = await PveClient.signIn(site, 'alice');
+});
+afterAll(() => site[Symbol.asyncDispose]());
+
+/** What reached PVE below a path while this ran, and whether the privileged token was shown. */
+async function atPve<T>(path: string, act: () => Promise<T>) {
+  const from = site.simulator.requests.length;
+  const result = await act();
+  const asked = site.simulator.requests.slice(from).filter((request) => request.path.startsWith(path));
+  return { result, asked: asked.map(({ method, caller, viaToken }) => ({ method, caller, viaToken })) };
+}
+
+test('a read goes to PVE once, as the caller, who sees what PVE lets them see and no header of PVE beyond the few', async () => {
+  const { result, asked } = await atPve('/nodes/n1/qemu', () => alice.get('/nodes/n1/qemu'));
+  expect(asked).toEqual([{ method: 'GET', caller: 'alice@pve', viaToken: false }]);
+  expect(result.body.data.map(({ vmid }: { vmid: number }) => vmid)).toEqual([100]);
+  expect([...result.headers.keys()].sort()).toEqual([
+    'cache-control',
+    'connection',
+    'content-length',
+    'content-type',
+    'date',
+    'expires',
+    'keep-alive',
+    'pragma',
+    'server',
+    'x-content-type-options',
+  ]);
+  expect(result.headers.get('server')).toBe('pve-quota-proxy');
+});
+
+test('the status and configuration of a guest are read as the caller as well', async () => {
+  for (const what of ['config', 'pending', 'status/current']) {
+    const { result, asked } = await atPve('/nodes/n1/qemu/100', () => alice.get(`/nodes/n1/qemu/100/${what}`));
+    expect([result.status, asked.map(({ viaToken }) => viaToken)]).toEqual([200, [false]]);
+  }
+});
+
+test('extjs is answered by PVE in its own form, also when it refuses', async () => {
+  const extjs = { format: 'extjs' };
+  expect((await alice.get('/nodes/n1/qemu/100/config', extjs)).body).toMatchObject({
+    success: 1,
+    data: { name: 'web' },
+  });
+  const refused = await alice.get('/nodes/n1/qemu/200/config', extjs);
+  expect([refused.status, refused.body.success, refused.body.status]).toEqual([200, 0, 403]);
+});
+
+test('what PVE refuses is said with its sentence in the status line and in the body', async () => {
+  const refused = await alice.get('/nodes/n1/qemu/200/config');
+  expect([refused.status, refused.body.data]).toEqual([403, null]);
+  expect(refused.reason).toMatch(/^Permission check failed/);
+  expect(refused.body.message).toBe(`${refused.reason}\n`);
+});
+
+test('nobody reads without a ticket, with a made-up one or with one that was cut off', async () => {
+  const read = (headers: Readonly<Record<string, string>>) => new PveClient(site, headers).get('/nodes/n1/qemu');
+  const { asked } = await atPve('/nodes/n1/qemu', async () => {
+    expect(await read({})).toMatchObject({ status: 401, reason: 'No ticket' });
+    expect((await read({ cookie: 'PVEAuthCookie=PVE:alice@pve:65F0A0B1::AAAA' })).status).toBe(401);
+    expect(
+      (await read({ authorization: 'PVEAPIToken=alice@pve!none=00000000-0000-4000-8000-000000000000' })).status,
+    ).toBe(401);
+  });
+  expect(asked).toEqual([]);
+});
+
+test('the log of a task is downloaded as a file', async () => {
+  const { body } = await alice.post('/nodes/n1/qemu/100/status/start');
+  const cookie = { cookie: await cookieOf('alice') };
+  const path = `/nodes/n1/tasks/${encodeURIComponent(body.data)}/log`;
+  const response = await fetch(`${site.url}/api2/json${path}?download=1`, { headers: cookie });
+  expect([response.status, response.headers.get('content-type')]).toEqual([200, expect.stringMatching(/^text\/plain/)]);
+  expect(response.headers.get('content-disposition')).toContain('attachment');
+  expect(await response.text()).not.toContain('"data"');
+});
+
+async function cookieOf(name: string): Promise<string> {
+  const { cookies } = await site.signIn(name);
+  return `PVEAuthCookie=${cookies.get('PVEAuthCookie')}`;
+}
