@@ -106,7 +106,7 @@ async function serve(
   const ledger = new Ledger(database);
   const inventory = new Inventory({ upstream, ledger, log, counted, backupStorage: config.backups?.storage });
   const rounds = new Rounds({ inventory, ledger, log, refresh: config.refresh });
-  const payers = new Payers(directory, ledger, config.resources);
+  const payers = new Payers(directory, ledger, config.resources, log);
   const settlement = new Settlement({ upstream, ledger, inventory, log, hold: config.hold });
   const gate: Gate = {
     upstream,

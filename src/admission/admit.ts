@@ -29,7 +29,9 @@ export async function admit(gate: Gate, asked: Call | Draft, caller: Caller): Pr
   const subject = subjectOf(gate, { policy, named }, asked, caller);
   try {
     if (policy.file !== undefined) return await changeFile(gate, subject, policy.file);
-    return await (subject.vmids === null ? changeAll(gate, asked, caller) : change(gate, subject, subject.vmids));
+    const { vmids } = subject;
+    const isPlain = vmids === null || (vmids.length === 0 && caller.record.cluster.admin);
+    return await (isPlain ? changeUnnamed(gate, subject) : change(gate, subject, vmids));
   } catch (error) {
     if (error instanceof ApiError) writeDown(gate, asked, caller, subject.vmids?.[0] ?? Number.NaN, error);
     throw error;
@@ -57,12 +59,12 @@ async function change(gate: Gate, subject: Subject, vmids: readonly number[]): P
   });
 }
 
-/** A call that PVE would apply to every guest: for administrators, whose guests are then all looked at again. */
-async function changeAll({ upstream, inventory }: Gate, asked: Call | Draft, caller: Caller): Promise<Outcome> {
+/** A call that names no guest: PVE applies it to every one, or it changes none. Administrators' guests are looked at again. */
+async function changeUnnamed({ upstream, inventory }: Gate, { asked, caller, vmids }: Subject): Promise<Outcome> {
   if (!caller.record.cluster.admin || isDraft(asked))
     throw new ForbiddenError(`${describeCall(asked)} is for every guest here unless it names some: name yours`);
   const answer = await upstream.send(asked, caller.credential);
-  for (const vmid of inventory.guests.keys()) inventory.stale.add(vmid);
+  for (const vmid of vmids ?? inventory.guests.keys()) inventory.stale.add(vmid);
   return { answer, settled: Promise.resolve(undefined) };
 }
 

@@ -1,5 +1,6 @@
 /** Keeps the ledger's claims and quotas in step with the directory of users. */
 
+import type { Logger } from 'pino';
 import { parseUserName } from '../backends/backend.ts';
 import type { Directory } from '../backends/directory.ts';
 import type { Claim, Ledger } from '../quota/ledger.ts';
@@ -14,24 +15,32 @@ export class Payers {
   readonly #directory: Directory;
   readonly #ledger: Ledger;
   readonly #resources: Resources;
+  readonly #log: Pick<Logger, 'warn'>;
   #version = Number.NaN;
   #readAt = Number.NEGATIVE_INFINITY;
   #reading: Promise<void> | undefined;
+  /** A backend was away at the last attempt: the claims are those of before. */
+  #isBehind = false;
 
-  constructor(directory: Directory, ledger: Ledger, resources: Resources) {
+  constructor(directory: Directory, ledger: Ledger, resources: Resources, log: Pick<Logger, 'warn'>) {
     this.#directory = directory;
     this.#ledger = ledger;
     this.#resources = resources;
+    this.#log = log;
   }
 
-  /** Makes sure that the ledger knows who claims what, as of now or a moment ago. */
+  /**
+   * Makes sure that the ledger knows who claims what, as of now or a moment ago. While a backend is away the claims of
+   * before stand, and nobody waits for it: what its users may have is asked for anew by `quota`, for them alone.
+   */
   async refresh(): Promise<void> {
     const stale = this.#version !== this.#directory.version() || performance.now() - this.#readAt > believedFor;
     if (!stale && this.#reading === undefined) return;
     this.#reading ??= this.#read().finally(() => {
       this.#reading = undefined;
     });
-    await this.#reading;
+    if (this.#isBehind) this.#reading.catch(() => {});
+    else await this.#reading;
   }
 
   /** A user's limits in real amounts. */
@@ -43,7 +52,15 @@ export class Payers {
 
   async #read(): Promise<void> {
     const version = this.#directory.version();
-    const records = await this.#directory.records();
+    const records = await this.#directory.records().catch((error: unknown) => {
+      if (this.#readAt === Number.NEGATIVE_INFINITY) throw error;
+      if (!this.#isBehind)
+        this.#log.warn({ err: error }, 'a backend is away: who pays for which guest stays as it was last known');
+      this.#isBehind = true;
+      return null;
+    });
+    if (records === null) return;
+    this.#isBehind = false;
     this.#ledger.setClaims([...records].flatMap(([user, record]) => claimOf(user, record)));
     this.#ledger.reloadOwners();
     this.#version = version;

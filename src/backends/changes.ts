@@ -96,7 +96,10 @@ async function withoutEffect(step: Step, result: StepResult, requester: Requeste
     return result.ok ? ended('kept', 'it cannot be undone') : ended('unknown');
   }
   try {
-    if (await isAsBefore()) return result.ok ? ended('undone') : result;
+    if (await isAsBefore()) {
+      if (result.ok) return ended('undone');
+      return result.status === late ? ended('unknown', 'it may still do it') : result;
+    }
     const inverse = inverseOf(step);
     if (inverse === null) return ended('kept', 'what is removed there cannot be brought back');
     const { said } = await attempt(() => ask(loaded, () => perform(loaded, inverse, requester)));
@@ -203,7 +206,10 @@ function failure({ status, message }: BackendResult, allResponses: readonly Step
 
 const fine: BackendResult = { ok: true, status: 200, message: '' };
 
-const statuses: Partial<Record<ErrorCode, number>> = { upstream_unreachable: 503, upstream_deadline: 504 };
+/** Of a backend that did not answer in time: one look later does not show that it will not act. */
+const late = 504;
+
+const statuses: Partial<Record<ErrorCode, number>> = { upstream_unreachable: 503, upstream_deadline: late };
 
 /** What a backend says, an error that it throws included. */
 async function attempt(

@@ -33,10 +33,11 @@ import {
   faultsOfGroups,
   groupsWith,
   type LimitedGroup,
+  listedMembers,
   type MembersAt,
-  membersAt,
   membersOf,
   tellsMembers,
+  toldMembers,
 } from './memberships.ts';
 import { mergeRecords, normaliseRecord, type RecordPatch } from './normalise.ts';
 import { type Explained, explain, type Layer, recordOf } from './provenance.ts';
@@ -137,13 +138,15 @@ export class Directory {
     }
   };
 
-  readonly #membersAt: MembersAt = (loaded, group) =>
-    this.#keep(
-      `members ${loaded.name} ${formatGroupName(group)}`,
-      [loaded],
-      () => membersAt(loaded, group, this.#ask),
-      sharedFor,
-    );
+  readonly #membersAt: MembersAt = (loaded, group) => {
+    const { name, backend } = loaded;
+    const shared = <T>(what: string, load: () => Promise<T>) =>
+      this.#keep(`${what} ${name}`, [loaded], load, sharedFor);
+    if (backend.membersOf !== undefined)
+      return shared(`members of ${formatGroupName(group)} at`, () => toldMembers(loaded, group, this.#ask));
+    const listed = () => shared('all users at', () => this.#ask(loaded, async () => backend.getAllUsers?.(server)));
+    return listedMembers(loaded, group, this.#ask, listed);
+  };
 
   constructor(options: DirectoryOptions) {
     this.#options = options;

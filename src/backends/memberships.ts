@@ -2,7 +2,14 @@
 
 import type { Fault } from '../errors.ts';
 import { isObject } from '../json.ts';
-import { type Backend, formatGroupName, formatUserName, type GroupName, type UserName } from './backend.ts';
+import {
+  type Backend,
+  type BackendData,
+  formatGroupName,
+  formatUserName,
+  type GroupName,
+  type UserName,
+} from './backend.ts';
 import type { LoadedBackend } from './index.ts';
 
 /** A group that carries limits, and the backends that say who is in it. */
@@ -73,17 +80,23 @@ export async function membersOf(
   return new Map(await Promise.all(found));
 }
 
-/** The names of the members of a group, asked of the backend now. */
-export async function membersAt(loaded: LoadedBackend, group: GroupName, ask: Ask): Promise<ReadonlySet<string>> {
-  if (loaded.backend.membersOf !== undefined)
-    return new Set(((await ask(loaded, () => loaded.backend.membersOf?.(group))) ?? []).map(formatUserName));
-  const dn = (await ask(loaded, () => loaded.backend.getGroup?.(group, server)))?.dn;
-  const users = dn === undefined ? null : await ask(loaded, () => loaded.backend.getAllUsers?.(server));
-  const names = Object.entries(users ?? {}).flatMap(([name, { attributes }]) => {
+/** The names of the members of a group, by the word of a backend that tells of them. */
+export async function toldMembers(loaded: LoadedBackend, group: GroupName, ask: Ask): Promise<ReadonlySet<string>> {
+  return new Set(((await ask(loaded, () => loaded.backend.membersOf?.(group))) ?? []).map(formatUserName));
+}
+
+/** The names of the members of a group, by what a list of all users says of each. */
+export async function listedMembers(
+  loaded: LoadedBackend,
+  group: GroupName,
+  ask: Ask,
+  listed: () => Promise<Readonly<Record<string, BackendData>> | null | undefined>,
+): Promise<ReadonlySet<string>> {
+  const dn = (await ask(loaded, () => loaded.backend.getGroup?.(group, { cookies: {} })))?.dn;
+  if (dn === undefined) return new Set();
+  const names = Object.entries((await listed()) ?? {}).flatMap(([name, { attributes }]) => {
     const memberOf = isObject(attributes) ? attributes.memberOf : undefined;
     return Array.isArray(memberOf) && memberOf.includes(dn) ? [name] : [];
   });
   return new Set(names);
 }
-
-const server = { cookies: {} };

@@ -4,7 +4,7 @@ import { applyAll, type ChangeResult } from '../../../src/backends/changes.ts';
 import type { LoadedBackend } from '../../../src/backends/index.ts';
 import type { Ask } from '../../../src/backends/memberships.ts';
 import { stepsFor } from '../../../src/backends/steps.ts';
-import { UpstreamBrokenError } from '../../../src/errors.ts';
+import { UpstreamBrokenError, UpstreamDeadlineError } from '../../../src/errors.ts';
 
 const done: BackendResult = { ok: true, status: 200, message: '' };
 const refused: BackendResult = { ok: false, status: 403, message: 'not today' };
@@ -165,6 +165,20 @@ describe('a change at several backends', () => {
       status: 403,
       message: 'not today; backend "pve" is changed all the same (not today)',
       allResponses: [{ outcome: 'kept' }, { outcome: 'refused' }, { backend: 'localdb', outcome: 'untouched' }],
+    });
+  });
+
+  test('is not known to have failed where the answer came too late: it may still be made', async () => {
+    const backends = threeBackends();
+    const [, , localdb] = backends;
+    if (localdb === undefined) throw new Error('there are three');
+    const late = { ...localdb.backend, addUser: () => Promise.reject(new UpstreamDeadlineError('no answer in 1 s')) };
+    const seen = [...backends.slice(0, 2), { ...localdb, backend: late }];
+    const result = await make(seen, added);
+    expect(result).toMatchObject({
+      status: 504,
+      message: expect.stringContaining('backend "localdb" may be changed or not'),
+      allResponses: [{ outcome: 'undone' }, { outcome: 'undone' }, { outcome: 'unknown' }],
     });
   });
 
