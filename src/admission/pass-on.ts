@@ -2,7 +2,7 @@
 
 import { BadRequestError, ForbiddenError } from '../errors.ts';
 import { type Call, describeCall, succeeded } from '../pve/call.ts';
-import type { Caller } from './access.ts';
+import { type Caller, operatesSomewhere } from './access.ts';
 import type { Gate, Outcome } from './gate.ts';
 import type { ClosedPolicy, Named, OwnPolicy } from './policy.ts';
 
@@ -32,7 +32,11 @@ export async function passOn(
   const isTheirs =
     !caller.record.cluster.admin &&
     ((policy.ofGuest === true && (await isBeingMade(gate, vmid, caller))) ||
-      (policy.ofTask === true && ledger.taskUser(upid) === caller.user));
+      (policy.ofTask === true && ledger.taskUser(upid) === caller.user)) &&
+    // A token of theirs may be for looking only.
+    (asked.method === 'GET' || caller.credential.kind !== 'token' || (await operatesSomewhere(gate, caller)));
+  if (isTheirs && policy.ofTask === true && asked.params.download === '1')
+    throw new BadRequestError({ field: 'download', problem: 'leave it out: this log is given in lines, not as a file' });
   const answer =
     (await policy.answer?.(gate, asked, caller)) ??
     (await upstream.send(asked, isTheirs ? { kind: 'service' } : caller.credential));

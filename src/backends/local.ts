@@ -34,7 +34,8 @@ export const localSettings = z.strictObject({
 
 export type LocalSettings = z.output<typeof localSettings>;
 
-type Kind = 'user' | 'group';
+/** Whose records there are. */
+export type Kind = 'user' | 'group';
 type Attributes = Readonly<Record<string, unknown>>;
 
 const done: BackendResult = { ok: true, status: 200, message: '' };
@@ -120,16 +121,16 @@ export class LocalBackend implements Backend {
     return this.#remove('group', formatGroupName(group));
   }
 
-  /** All users as they are stored, by name. */
-  users(): ReadonlyMap<string, RecordPatch> {
-    return new Map(this.#readAll('user'));
+  /** All users, or groups, as they are stored, by name. */
+  records(kind: Kind): ReadonlyMap<string, RecordPatch> {
+    return new Map(this.#readAll(kind));
   }
 
-  /** Stores these users, replacing what was there under their names: all of them or, on an error, none. */
-  store(users: ReadonlyMap<string, RecordPatch>): void {
+  /** Stores these records, replacing what was there under their names: all of them or, on an error, none. */
+  store(kind: Kind, records: ReadonlyMap<string, RecordPatch>): void {
     this.#database
       .transaction(() => {
-        for (const [name, record] of users) this.#put.run('user', name, JSON.stringify(record));
+        for (const [name, record] of records) this.#put.run(kind, name, JSON.stringify(record));
       })
       .immediate();
     this.#version += 1;
@@ -147,7 +148,7 @@ export class LocalBackend implements Backend {
     const users = readLocalFile(file, this.#resources);
     this.#database
       .transaction(() => {
-        this.store(users);
+        this.store('user', users);
         this.#database
           .prepare('INSERT INTO local_imports (file, users, at) VALUES (?, ?, ?)')
           .run(file, users.size, at.getTime());

@@ -53,8 +53,6 @@ export class Sessions {
    * Throws UnauthenticatedError when PVE refuses it, and the upstream's errors when PVE cannot be asked.
    */
   async identify(credential: Credential): Promise<UserId> {
-    const known = this.#users.inForce(keyOf(credential));
-    if (known) return known;
     const named = this.#namedIn(credential);
     if (named === null) throw new UnauthenticatedError('Sign in: the ticket or API token is malformed or has expired');
     const user = await this.#users.about(keyOf(credential), async (before) => {
@@ -164,12 +162,6 @@ class Verdicts<T> {
   constructor(capacity: number, now: () => number) {
     this.#capacity = capacity;
     this.#now = now;
-  }
-
-  /** The verdict in force, if there is one. */
-  inForce(subject: string): T | undefined {
-    const last = this.#entries.get(this.#keyFor(subject))?.last;
-    return last !== undefined && this.#now() < last.until ? last.value : undefined;
   }
 
   /** The verdict in force, or a new one; `ask` is told what the last one was. */

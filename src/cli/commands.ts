@@ -5,12 +5,12 @@ import { configCommands } from './config.ts';
 import { importCommand } from './import.ts';
 import { ownerCommands } from './owner.ts';
 import { policyCommand } from './policy.ts';
-import { userCommands } from './user.ts';
+import { recordCommands } from './record.ts';
 
 export const commands: readonly Command[] = [
   ...configCommands,
   importCommand,
-  ...userCommands,
+  ...recordCommands,
   ...ownerCommands,
   policyCommand,
 ];

@@ -15,14 +15,14 @@ export const importCommand: Command = {
     if (file === undefined || more.length > 0) throw new UsageError('Expected: import FILE');
     return withLocalUsers(configFile, (local, { resources }) => {
       const wanted = readLocalFile(file, resources);
-      const present = local.users();
+      const present = local.records('user');
       const changed = [...wanted].filter(([name, record]) => changesOf(present.get(name), record).length > 0);
       for (const [name, record] of wanted) {
         print(describe(name, present.get(name), record));
         for (const { field, problem } of faultsOfNames(record, resources))
           print(`  note: ${field} has no effect: ${problem}`);
       }
-      if (!dryRun) local.store(new Map(changed));
+      if (!dryRun) local.store('user', new Map(changed));
       const same = wanted.size - changed.length;
       print(`${dryRun ? 'Would import' : 'Imported'} ${changed.length} of ${wanted.size} users; ${same} unchanged.`);
       return 0;

@@ -140,6 +140,14 @@ describe('tasks', () => {
     });
   });
 
+  test('show their log in lines, and say so to whoever wants a file', async () => {
+    const [{ upid }] = (await alice.get('/proxmox/nodes/n1/tasks?typefilter=qmcreate&vmid=101')).body.data;
+    const lines = (await alice.get(`/proxmox/nodes/n1/tasks/${upid}/log`)).body.data;
+    expect(lines.length).toBeGreaterThan(0);
+    const { status, body } = await alice.get(`/proxmox/nodes/n1/tasks/${upid}/log?download=1`);
+    expect([status, body.error]).toEqual([400, expect.stringContaining('download: leave it out')]);
+  });
+
   test('can be stopped by the user for whom they run, and by no other tenant', async () => {
     site.cluster.tasks.pace = 'by hand';
     const { upid } = (await alice.createVm(103)).body;

@@ -91,6 +91,17 @@ describe('import', () => {
   });
 });
 
+test('a group is given limits like a user, and a group of PVE has one name', () => {
+  expect(node('group', 'set', 'students@ldap', 'resources.cores.global.max=2').stdout).toContain(
+    'students@ldap: resources.cores.global.max',
+  );
+  expect(node('group', 'set', 'lab@pve', 'cluster.pools.lab=true').status).toBe(0);
+  expect(node('group', 'list').stdout).toMatch(/^group +admin .*\nlab +no .*lab.*\nstudents@ldap /);
+  expect(JSON.parse(node('group', 'get', 'lab').stdout)).toMatchObject({ cluster: { pools: { lab: true } } });
+  expect(node('group', 'set', 'a b', 'cluster.admin=true')).toMatchObject({ status: 2 });
+  expect(node('user', 'list').stdout).not.toContain('lab');
+});
+
 describe('user set', () => {
   test('begins and changes a record, value by value', () => {
     const begun = node(
