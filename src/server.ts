@@ -19,7 +19,6 @@ import { ApiError } from './errors.ts';
 import { Hosts } from './pve/hosts.ts';
 import { Relay } from './pve/relay.ts';
 import { Root } from './pve/root.ts';
-import { Slots } from './pve/slots.ts';
 import { withUploads } from './pve/upload.ts';
 import { createUpstream } from './pve/upstream.ts';
 import { Ledger } from './quota/ledger.ts';
@@ -28,6 +27,7 @@ import type { Health } from './routes/health.ts';
 import { Load } from './routes/load.ts';
 import type { Rooms } from './routes/rooms.ts';
 import { SignInLimit } from './routes/sign-in-limit.ts';
+import { UploadPlaces } from './routes/upload-places.ts';
 import { WebSockets } from './routes/web-sockets.ts';
 import { type DatabaseLock, lockDatabase, openDatabase } from './store/database.ts';
 
@@ -143,7 +143,7 @@ async function serve(
     upstream,
     relay,
     hosts,
-    uploads: new Slots(config.limits.uploads.total, 0),
+    uploads: new UploadPlaces(config.limits.uploads.total),
     inventory,
     watch: new Watch({ inventory, log }),
     ledger,

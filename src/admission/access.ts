@@ -40,6 +40,13 @@ export async function holds(
   return held.has(privilege);
 }
 
+/** Whether PVE makes the caller an operator of a pool of theirs, for what is in no pool. */
+export async function operatesSomewhere({ upstream, operatorPrivilege }: Gate, caller: Caller): Promise<boolean> {
+  for (const pool of grantedNames(caller.record.cluster.pools))
+    if (await holds(upstream, caller, `/pool/${pool}`, operatorPrivilege)) return true;
+  return false;
+}
+
 /** The pool for a new instance: the one asked for, or the user's only one. */
 export function poolFor({ cluster }: UserRecord, asked: string | undefined): string {
   const own = grantedNames(cluster.pools);

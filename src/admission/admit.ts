@@ -6,7 +6,7 @@ import type { Caller } from './access.ts';
 import { changeFile } from './files.ts';
 import { forward, withDigest } from './forward.ts';
 import type { Gate, Outcome } from './gate.ts';
-import { changesOf } from './guests.ts';
+import { changesOf, mustConcern } from './guests.ts';
 import { mustNotObject } from './objections.ts';
 import { passOn } from './pass-on.ts';
 import { policyFor } from './policies/index.ts';
@@ -46,6 +46,7 @@ async function change(gate: Gate, subject: Subject, vmids: readonly number[]): P
   // What cannot pass whatever the instance is, is refused before PVE is asked anything.
   if (!isDraft(asked)) changeOf(gate, subject, blank(gate, subject, vmids[0] ?? Number.NaN));
 
+  await mustConcern(gate, subject);
   return gate.turns.take([...vmids, ...sources, ...shelves], async () => {
     await gate.payers.refresh();
     const changes = await changesOf(gate, subject);

@@ -3,8 +3,7 @@
 import { BadRequestError, type Fault, ForbiddenError, UsageUnknownError } from '../errors.ts';
 import { describeCall } from '../pve/call.ts';
 import type { FileName } from '../quota/ledger.ts';
-import { grantedNames } from '../quota/record.ts';
-import { type Caller, holds, mustBeOwnNode } from './access.ts';
+import { type Caller, mustBeOwnNode, operatesSomewhere } from './access.ts';
 import { forward } from './forward.ts';
 import type { Gate, Outcome } from './gate.ts';
 import { mustNotObject } from './objections.ts';
@@ -67,11 +66,10 @@ async function shelfFor(
 }
 
 /** Files are in no pool, so it is enough that PVE makes the caller an operator of one of theirs, on a node of theirs. */
-async function mustBeOperator({ upstream, operatorPrivilege }: Gate, caller: Caller, node: string): Promise<void> {
+async function mustBeOperator(gate: Gate, caller: Caller, node: string): Promise<void> {
   mustBeOwnNode(caller.record, node);
-  for (const pool of grantedNames(caller.record.cluster.pools))
-    if (await holds(upstream, caller, `/pool/${pool}`, operatorPrivilege)) return;
-  throw new ForbiddenError(`you have no ${operatorPrivilege} on a pool of yours in PVE`);
+  if (await operatesSomewhere(gate, caller)) return;
+  throw new ForbiddenError(`you have no ${gate.operatorPrivilege} on a pool of yours in PVE`);
 }
 
 /** The change with the file that it would leave, as far as that can be told. */

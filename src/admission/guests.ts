@@ -1,8 +1,19 @@
 /** The guests that a call changes, makes or reads, as they are at this moment, and as far as they are the caller's. */
 
 import { BadRequestError, ConflictError, ForbiddenError, NotFoundError, UpstreamBrokenError } from '../errors.ts';
+import { singles } from '../pve/call.ts';
 import type { Instance } from '../pve/instance.ts';
-import { holds, mustBeOwnNode, mustBeTheirs, mustJoin, placed } from './access.ts';
+import { grants } from '../quota/record.ts';
+import {
+  holds,
+  mustBeOwnNode,
+  mustBeOwnPlace,
+  mustBeTheirs,
+  mustJoin,
+  operatesSomewhere,
+  placed,
+  poolFor,
+} from './access.ts';
 import type { Gate } from './gate.ts';
 import { type Change, takesDigest } from './policy.ts';
 import { blank, changeOf, type Subject, toldBy } from './subject.ts';
@@ -21,6 +32,35 @@ export async function changesOf(gate: Gate, subject: Subject): Promise<Change[]>
     changes.push(await toldBy(gate, policy, { ...found, shared, params: settled }));
   }
   return changes;
+}
+
+/**
+ * Throws when a call is about guests of others, before it takes turns with their own changes. What is known here says
+ * so without PVE in nearly all cases.
+ */
+export async function mustConcern(gate: Gate, { policy, about, caller, vmids, sources }: Subject): Promise<void> {
+  const { ledger, inventory } = gate;
+  const { cluster } = caller.record;
+  if (cluster.admin) return;
+  const mayBeTheirs = (vmid: number) => {
+    const pool = inventory.guests.get(vmid)?.pool;
+    return ledger.payersOf(vmid).includes(caller.user) || (pool !== undefined && grants(cluster.pools, pool));
+  };
+  for (const vmid of vmids?.filter(Number.isSafeInteger) ?? []) {
+    if (policy.kind !== 'create') {
+      const isFree = policy.ofVolumes === true && !inventory.guests.has(vmid);
+      if (!isFree && !mayBeTheirs(vmid)) await mustBeTheirs(gate, caller, vmid);
+      continue;
+    }
+    const node = policy.node?.(about) ?? about.named.node ?? '';
+    mustBeOwnPlace(caller.record, { node, pool: poolFor(caller.record, singles(about.params).pool), vmid });
+  }
+  for (const vmid of sources) {
+    const { sourcePrivilege } = policy;
+    if (mayBeTheirs(vmid)) continue;
+    if (sourcePrivilege === undefined || !(await holds(gate.upstream, caller, `/vms/${vmid}`, sourcePrivilege)))
+      await mustBeTheirs(gate, caller, vmid);
+  }
 }
 
 /** The guests of a call that are there, as they are now, and those among them that are only shared with the caller. */
@@ -110,23 +150,19 @@ async function present(gate: Gate, subject: Subject, vmid: number): Promise<Inst
 async function remainsOf(gate: Gate, { caller, about }: Subject, vmid: number): Promise<Instance | null> {
   const { inventory, ledger } = gate;
   if (inventory.guests.has(vmid) || !(await inventory.isFree(vmid))) return null;
-  if (!caller.record.cluster.admin && !ledger.payersOf(vmid).includes(caller.user))
-    throw new ForbiddenError(`there is no instance ${vmid}, and what is left of one is not yours`);
+  if (!caller.record.cluster.admin) {
+    if (!ledger.payersOf(vmid).includes(caller.user))
+      throw new ForbiddenError(`there is no instance ${vmid}, and what is left of one is not yours`);
+    if (!(await operatesSomewhere(gate, caller)))
+      throw new ForbiddenError(`you have no ${gate.operatorPrivilege} on a pool of yours in PVE`);
+  }
   const { node = '', storage } = about.named;
   const { sighting, stamp } = await inventory.look(
     { vmid, type: 'qemu', node },
     storage === undefined ? [] : [storage],
   );
   ledger.see(sighting, stamp);
-  return {
-    type: 'qemu',
-    vmid,
-    host: inventory.host(node),
-    current: {},
-    next: {},
-    volumes: inventory.volumes(vmid, node),
-    absent: true,
-  };
+  return inventory.remains(vmid, node);
 }
 
 /** A change applies to the configuration that it was judged on, so PVE has to tell that one's digest, and a caller's own has to be it. */

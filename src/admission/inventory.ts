@@ -10,14 +10,12 @@ import {
   type Backup,
   birthMark,
   bornAt,
-  type Config,
   drivesOf,
   type GuestType,
   type Host,
   type Instance,
   isDeviceSlot,
   readPending,
-  type Volume,
 } from '../pve/instance.ts';
 import {
   type ClusterNode,
@@ -166,9 +164,19 @@ export class Inventory {
     return this.#storages.some((row) => row.storage === storage && row.shared) ? storage : `${node}/${storage}`;
   }
 
-  /** The volumes that storages held under a vmid when they were last looked at, as a guest on `node` has them. */
-  volumes(vmid: number, node: string): ReadonlyMap<string, Volume> {
-    return this.#memory.volumes(vmid, node);
+  /** What storages held under a vmid when they were last looked at, as a guest on `node` has it, whether or not there is one. */
+  remains(vmid: number, node: string): Instance & { readonly absent: true } {
+    const leftBackups = this.#memory.backups(vmid).filter((backup) => this.#isCounted(backup));
+    return {
+      type: 'qemu',
+      vmid,
+      host: this.host(node),
+      current: {},
+      next: {},
+      volumes: this.#memory.volumes(vmid, node),
+      leftBackups,
+      absent: true,
+    };
   }
 
   /**
@@ -305,7 +313,7 @@ export class Inventory {
         if (drive !== null && 'storage' in drive) storages.add(drive.storage);
       }
     }
-    for (const { storage } of this.volumes(vmid, '').values()) storages.add(storage);
+    for (const { storage } of this.#memory.volumes(vmid, '').values()) storages.add(storage);
     for (const { resource } of this.#ledger.account(vmid)?.booking ?? []) {
       if (resource.startsWith('storage:')) storages.add(resource.slice('storage:'.length));
       if (resource === 'backups' && this.#backupStorage !== undefined) storages.add(this.#backupStorage);
@@ -463,21 +471,23 @@ export class Inventory {
       volumes,
       ...(digest === undefined ? {} : { digest }),
     };
-    return { ...instance, backups: this.#backups(instance) };
+    return { ...instance, ...this.#backups(instance) };
   }
 
-  /** The backups that count: those on the backup storage, but for the ones that an earlier guest of this vmid has left. */
-  #backups(instance: Instance): readonly Backup[] {
-    const born = bornAt(instance) ?? this.#createdAt(instance.vmid);
-    const counts = ({ volid, ctime }: Backup) =>
-      volid.startsWith(`${this.#backupStorage}:`) && (born === undefined || ctime >= born);
-    return this.#backupStorage === undefined ? [] : this.#memory.backups(instance.vmid).filter(counts);
+  /** The backups of an instance, and those that an earlier guest of its vmid has left. */
+  #backups(instance: Pick<Instance, 'vmid' | 'current' | 'next'>): Pick<Instance, 'backups' | 'leftBackups'> {
+    const createdAt = this.#ledger.createdAt(instance.vmid);
+    const born = bornAt(instance) ?? (createdAt === undefined ? undefined : createdAt / 1000 - clockSkew);
+    const { backups = [], earlier = [] } = Object.groupBy(
+      this.#memory.backups(instance.vmid).filter((backup) => this.#isCounted(backup)),
+      ({ ctime }) => (born === undefined || ctime >= born ? 'backups' : 'earlier'),
+    );
+    // Whoever creates a guest here had to pay for what was left under its vmid, and goes on to.
+    return { backups, leftBackups: createdAt === undefined ? [] : earlier };
   }
 
-  /** When a guest was created through us, in seconds since 1970 by PVE's clock: containers do not say it themselves. */
-  #createdAt(vmid: number): number | undefined {
-    const createdAt = this.#ledger.createdAt(vmid);
-    return createdAt === undefined ? undefined : createdAt / 1000 - clockSkew;
+  #isCounted({ volid }: Backup): boolean {
+    return this.#backupStorage !== undefined && volid.startsWith(`${this.#backupStorage}:`);
   }
 
   #sighting(instance: Instance): Sighting {
@@ -486,23 +496,10 @@ export class Inventory {
     return { vmid, type, node: host.node, pool, birth: birthMark(instance), usage: usageOf(instance, this.#counted) };
   }
 
-  /** No guest, but perhaps volumes under its vmid. */
+  /** No guest, but perhaps volumes and backups under its vmid. */
   #absence(vmid: number, node: string): Absence {
-    const none: Config = {};
-    const { lines } = usageOf({
-      type: 'qemu',
-      vmid,
-      host: { node },
-      current: none,
-      next: none,
-      volumes: this.#memory.volumes(vmid, node),
-    });
-    return {
-      vmid,
-      gone: true,
-      node,
-      usage: { lines: lines.filter(({ resource }) => resource.startsWith('storage:')), unknown: [] },
-    };
+    const { lines } = usageOf(this.remains(vmid, node));
+    return { vmid, gone: true, node, usage: { lines, unknown: [] } };
   }
 
   #has(node: string, storage: string): boolean {

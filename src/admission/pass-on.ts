@@ -36,7 +36,10 @@ export async function passOn(
     // A token of theirs may be for looking only.
     (asked.method === 'GET' || caller.credential.kind !== 'token' || (await operatesSomewhere(gate, caller)));
   if (isTheirs && policy.ofTask === true && asked.params.download === '1')
-    throw new BadRequestError({ field: 'download', problem: 'leave it out: this log is given in lines, not as a file' });
+    throw new BadRequestError({
+      field: 'download',
+      problem: 'leave it out: this log is given in lines, not as a file',
+    });
   const answer =
     (await policy.answer?.(gate, asked, caller)) ??
     (await upstream.send(asked, isTheirs ? { kind: 'service' } : caller.credential));

@@ -3,7 +3,7 @@
 import { NotReadyError } from '../errors.ts';
 import { type Call, type Draft, describeCall } from '../pve/call.ts';
 import type { Instance } from '../pve/instance.ts';
-import { QuotaNeeded, type Reservation } from '../quota/ledger.ts';
+import { type FileName, QuotaNeeded, type Reservation } from '../quota/ledger.ts';
 import { type Quota, quotaOf } from '../quota/limits.ts';
 import { type Line, usageOf } from '../quota/usage.ts';
 import type { Caller } from './access.ts';
@@ -41,6 +41,7 @@ export async function reserve(
         ...(change.file === undefined ? {} : { file: change.file }),
       };
     }),
+    copies: changes.flatMap((change) => importedFiles(policy, change, inventory)),
     waived,
   };
   const quotas = new Map<string, Quota>([[caller.user, quotaOf(caller.user, caller.record, resources)]]);
@@ -52,6 +53,15 @@ export async function reserve(
       for (const user of error.users) quotas.set(user, await payers.quota(user));
     }
   }
+}
+
+/** The files that a change copies into disks, which PVE may open long after it has answered. */
+function importedFiles({ media }: ChangePolicy, { params, target }: Change, inventory: Inventory): FileName[] {
+  const imported = (media?.(params) ?? []).filter(({ content }) => content === 'import');
+  return imported.map(({ volid }) => ({
+    place: inventory.placeOf(volid.slice(0, volid.indexOf(':')), target.node),
+    volid,
+  }));
 }
 
 /** Whether an instance takes more of anything, or what cannot be told, than it did. */

@@ -75,7 +75,8 @@ export function changeOf(
 /** The place for an instance that is to be made. */
 export function blank({ inventory }: Gate, { policy, about }: Subject, vmid: number): Instance {
   const node = policy.node?.(about) ?? about.named.node ?? '';
-  return nothingYet(policy.type ?? 'qemu', vmid, inventory.host(node), inventory.volumes(vmid, node));
+  const { host, volumes, leftBackups = [] } = inventory.remains(vmid, node);
+  return { ...nothingYet(policy.type ?? 'qemu', vmid, host, volumes), leftBackups };
 }
 
 /** The change with what PVE tells of it; what it refuses to tell is unknown to the projection. */

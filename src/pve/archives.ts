@@ -74,7 +74,7 @@ export function restored(before: Instance, archive: Archive | null, params: Conf
     const volume: Volume = {
       volid: `${storage}: ${slot} of the archive`,
       storage,
-      bytes: onStorage(drive.size ?? 0),
+      bytes: onStorage(type === 'lxc' ? wholeMiB(drive.size ?? 0) : (drive.size ?? 0)),
       format: '',
     };
     if (drive.size === undefined) next[slot] = `${storage}:0,import-from=archive`;
@@ -84,6 +84,11 @@ export function restored(before: Instance, archive: Archive | null, params: Conf
     }
   }
   return { ...before, current: next, next, volumes };
+}
+
+/** PVE makes a container's volume anew in whole MiB; one of less has no limit: 0. */
+function wholeMiB(bytes: number): number {
+  return Math.floor(bytes / 1024 ** 2) * 1024 ** 2;
 }
 
 /** Reads the answer of `GET .../snapshot/{name}/config`: the configuration of that time. Null when it is none. */

@@ -49,6 +49,8 @@ export interface Instance {
   readonly volumes: ReadonlyMap<string, Volume>;
   /** Its backups, as far as they are counted; one that is older than the guest was an earlier guest's. */
   readonly backups?: readonly Backup[];
+  /** What an earlier guest of its vmid has left and its payer still pays for: not to be brought back. */
+  readonly leftBackups?: readonly Backup[];
   /** PVE's digest of the configuration file that `current` and `next` came from. */
   readonly digest?: string;
   /** There is no such guest (any more): all that is held are `volumes`. */

@@ -73,11 +73,14 @@ export function isClouded({ present, seen, open }: Account): boolean {
   return present && !open.values().some(({ creates }) => creates);
 }
 
-/** The recorded payers; a record that was made for an earlier guest of that vmid does not count. */
-export function recordedOf({ birth, owners }: Account): readonly string[] {
-  return owners
-    .filter((owner) => owner.birth === null || birth === undefined || owner.birth === birth)
-    .map(({ user }) => user);
+/** The records of payers; one that was made for an earlier guest of that vmid does not count. */
+export function recordsOf({ birth, owners }: Account): readonly Owner[] {
+  return owners.filter((owner) => owner.birth === null || birth === undefined || owner.birth === birth);
+}
+
+/** The recorded payers. */
+export function recordedOf(account: Account): readonly string[] {
+  return recordsOf(account).map(({ user }) => user);
 }
 
 /** Tells the lines of one payer apart. */

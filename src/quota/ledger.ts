@@ -15,6 +15,7 @@ import {
   isVoid,
   type ReservationId,
   recordedOf,
+  recordsOf,
   type Stamp,
 } from './account.ts';
 import { type Books, mustFit } from './fitting.ts';
@@ -79,6 +80,7 @@ export class Ledger {
   readonly #wall: () => number;
   readonly #accounts = new Map<number, Account>();
   readonly #reservations = new Map<ReservationId, Reservation>();
+  readonly #copied = new Map<ReservationId, readonly FileName[]>();
   readonly #totals = new Totals();
   readonly #shelves: Shelves;
   readonly #books: Books;
@@ -173,7 +175,8 @@ export class Ledger {
 
   /** When the guest of a vmid was created through us, in ms since 1970; undefined where nobody is recorded to have done that. */
   createdAt(vmid: number): number | undefined {
-    return this.#accounts.get(vmid)?.owners.find(({ how }) => how === 'created')?.since;
+    const account = this.#accounts.get(vmid);
+    return account && recordsOf(account).find(({ how }) => how === 'created')?.since;
   }
 
   /** Whether `user` is awaiting, by an open reservation, the guest that they create there. */
@@ -434,14 +437,18 @@ export class Ledger {
       );
     if (!waived && !account.payers.includes(by)) {
       throw new ForbiddenError(
-        `the storages still hold volumes of a former guest ${vmid} that are not yours; choose another vmid or ask an administrator to remove them`,
+        `the storages still hold volumes or backups of a former guest ${vmid} that are not yours; choose another vmid or ask an administrator to remove them`,
       );
     }
   }
 
   /** A file keeps its owner as long as it is there or awaited, and is written by one call at a time. */
   #mustBeOwnFile({ vmid, file }: Aim): void {
-    const known = file === undefined ? undefined : this.#shelves.file(file);
+    if (file === undefined) return;
+    const isCopied = ({ place, volid }: FileName) => place === file.place && volid === file.volid;
+    if (this.#copied.values().some((files) => files.some(isCopied)))
+      throw new ConflictError(`${file.volid} is being imported by another call; wait for it or choose another name`);
+    const known = this.#shelves.file(file);
     if (known === undefined) return;
     if (known.shelf !== vmid) throw new ForbiddenError(`${known.volid} is another user's; choose another name`);
     if (this.#reservations.has(known.reservation))
@@ -471,7 +478,7 @@ export class Ledger {
   }
 
   #open(request: ReservationRequest): Reservation {
-    const { by, address, call, digest, waived } = request;
+    const { by, address, call, digest, waived, copies = [] } = request;
     const aims = request.aims.map(({ after, ...aim }) => ({ ...aim, lines: after.lines }));
     const detail = request.aims.map(({ vmid, after }) => ({ vmid, after: after.lines }));
     const opened = { by, call, digest, upid: undefined, madeAt: this.#wall(), aims };
@@ -482,6 +489,7 @@ export class Ledger {
     );
     const reservation = { ...opened, id };
     this.#reservations.set(id, reservation);
+    if (copies.length > 0) this.#copied.set(id, copies);
     for (const aim of request.aims) {
       const { vmid, file } = aim;
       if (file !== undefined)
@@ -504,6 +512,7 @@ export class Ledger {
     const reservation = this.#reservations.get(id);
     if (reservation === undefined) return;
     this.#reservations.delete(id);
+    this.#copied.delete(id);
     if (found.length === 0) this.#disclaim(reservation);
     const shown = new Map(found.map((one) => [one.vmid, one]));
     const listings = new Map([...reservation.aims, ...found.map(listingOf)].map((one) => [one.vmid, one]));

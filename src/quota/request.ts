@@ -1,7 +1,7 @@
 /** What is asked of the ledger: to hold what a change takes. */
 
 import type { GuestType } from '../pve/instance.ts';
-import type { ExpectedFile } from './ledger-store.ts';
+import type { ExpectedFile, FileName } from './ledger-store.ts';
 import type { Quota } from './limits.ts';
 import type { Usage } from './usage.ts';
 
@@ -25,6 +25,8 @@ export interface ReservationRequest {
   /** The digest that the change was computed on, when PVE takes one. */
   readonly digest: string | undefined;
   readonly aims: readonly Aim[];
+  /** The files that it copies, which have to stay as they were judged until it has ended. */
+  readonly copies?: readonly FileName[];
   /** The quotas of all payers, by user. */
   readonly quotas: ReadonlyMap<string, Quota>;
   /** Administrators: booked, never refused, and not recorded as payers of what they create. */

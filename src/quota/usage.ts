@@ -111,9 +111,14 @@ const measures: Readonly<Record<string, Measure>> = {
     return [...new Set(buses)].flatMap((item) => (item === null ? [] : [{ resource: device, item, amount: 1 }]));
   },
 
-  backups: (_config, { vmid, backups = [] }) =>
-    backups.length === 0 ? [] : [{ resource: 'backups', item: String(vmid), amount: backups.length }],
+  backups: (_config, instance) => backupLines(instance),
 };
+
+/** Backups are counted for each vmid, also when its guest is gone. */
+function backupLines({ vmid, backups = [], leftBackups = [] }: Instance): Line[] {
+  const amount = backups.length + leftBackups.length;
+  return amount === 0 ? [] : [{ resource: 'backups', item: String(vmid), amount }];
+}
 
 /** The numeric resources that have no meaning of their own here: each counts the configuration key of its name. */
 export function countedKeys(resources: Resources): string[] {
@@ -126,7 +131,7 @@ export function countedKeys(resources: Resources): string[] {
  */
 export function usageOf(instance: Instance, extra: readonly string[] = []): Usage {
   const volumes = volumesOf(instance);
-  if (instance.absent) return volumes;
+  if (instance.absent) return { lines: [...backupLines(instance), ...volumes.lines], unknown: volumes.unknown };
   const unknown: Unknown[] = [];
   const lines: Line[] = [];
   const rows: [string, Measure][] = [

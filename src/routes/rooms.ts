@@ -11,11 +11,11 @@ import type { Upstream } from '../pve/call.ts';
 import type { ConsoleLimits } from '../pve/console.ts';
 import type { Hosts } from '../pve/hosts.ts';
 import type { Relay } from '../pve/relay.ts';
-import type { Slots } from '../pve/slots.ts';
 import type { UploadLimits } from '../pve/upload.ts';
 import type { Ledger } from '../quota/ledger.ts';
 import type { Resources } from '../quota/resources.ts';
 import type { SignInLimit } from './sign-in-limit.ts';
+import type { UploadPlaces } from './upload-places.ts';
 import type { WebSockets } from './web-sockets.ts';
 
 /** What the surfaces read of the configuration. */
@@ -59,7 +59,7 @@ export interface Rooms {
   /** For what streams between the client and PVE: large reads, uploads, consoles. */
   readonly hosts: Hosts;
   /** The places for uploads. */
-  readonly uploads: Slots;
+  readonly uploads: UploadPlaces;
   readonly inventory: Inventory;
   readonly watch: Watch;
   readonly ledger: Ledger;

@@ -7,7 +7,6 @@ import { admit } from '../admission/admit.ts';
 import {
   ApiError,
   BadRequestError,
-  NotReadyError,
   NotSupportedError,
   TooLargeError,
   TooSlowError,
@@ -68,11 +67,10 @@ export async function answerToUpload(
   if (length > longest + mostBeside) throw tooLong();
   const boundary = boundaryOf(request.headers['content-type']);
   const caller = await identify(request);
-  if (uploads.full) throw new NotReadyError('There are too many uploads under way; try again in a moment', 5);
 
   const source = atPace(request.raw.iterator({ destroyOnReturn: false }), idle);
   return uploads
-    .run(async () => {
+    .run(caller.user, async () => {
       const { params, ...cargo } = await readUploadForm(source, boundary, length);
       if (cargo.bytes > longest) throw tooLong();
       const asked = withoutRepeats(call);

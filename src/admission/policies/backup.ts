@@ -63,7 +63,8 @@ const make: ChangePolicy = {
   storages: onBackupStorage,
   objections: (change) => mustBeCountedOn(change.params.storage, change),
   project: ({ before }) => backedUp(before),
-  forward: ({ params }) => ({ remove: '0', ...params }),
+  // PVE backs a guest up as often as it is named.
+  forward: ({ params }) => ({ remove: '0', ...params, vmid: [...new Set(parseList(params.vmid))].join(',') }),
 };
 
 /** A backup that is protected counts like any other, and can be let go again. */
@@ -84,8 +85,12 @@ const remove: ChangePolicy = {
   method: 'DELETE',
   path: contentPath,
   params: { delay: wholeNumber(1, 30) },
+  ofVolumes: true,
   storages: onBackupStorage,
-  objections: (change) => mustBeOwn(change, 'volume', volidOf(change)),
+  objections: (change) =>
+    change.before.leftBackups?.some(({ volid }) => volid === volidOf(change))
+      ? []
+      : mustBeOwn(change, 'volume', volidOf(change)),
   project: ({ before }) => before,
 };
 

@@ -29,6 +29,15 @@ export const closedPolicies: readonly ClosedPolicy[] = [
     'whose the copy would be cannot be told; use clone, or move a disk',
     'POST /nodes/{node}/storage/{storage}/content/{volume}',
   ),
+  // PVE keeps all of them in one directory of the node, so one container would wake up with what another has left.
+  ...closedRows(
+    'the memory of a suspended container is written to a disk of its node, unmetered; stop it instead',
+    'POST /nodes/{node}/lxc/{vmid}/status/suspend',
+  ),
+  ...closedRows(
+    'the memory of a suspended container lies on its node, where it may be of another one; start it instead',
+    'POST /nodes/{node}/lxc/{vmid}/status/resume',
+  ),
   // Backups, files and images of guests have rows of their own, which come first.
   ...closedRows(
     'the name of this volume does not tell whose it is; ask an administrator',

@@ -2,8 +2,17 @@
 
 import type { Fault } from '../../errors.ts';
 import { type Call, call, singles } from '../../pve/call.ts';
-import { type Config, drivesOf, type GuestType, propertiesOf, volumeOwner } from '../../pve/instance.ts';
+import {
+  type Config,
+  drivesOf,
+  type GuestType,
+  isDiskSlot,
+  propertiesOf,
+  type Volume,
+  volumeOwner,
+} from '../../pve/instance.ts';
 import { importsOf, parseList } from '../../pve/projections.ts';
+import { formatSize } from '../../pve/size.ts';
 import { type Asked, type Change, isOpen, type Medium } from '../policy.ts';
 
 /** The storages on which a call allocates volumes, or from which it imports them. */
@@ -84,7 +93,7 @@ export function withoutAliases({ cdrom, ...params }: Config): Config {
 export function driveObjections({ before, others, params, allowances }: Change): Fault[] {
   const isTheirs = (volid: string) =>
     [before, ...others.values()].some(({ vmid, volumes }) => volumeOwner(volid) === vmid && volumes.has(volid));
-  return [...drivesOf(before.type, params)].flatMap(([field, drive]): Fault[] => {
+  const faults = [...drivesOf(before.type, params)].flatMap(([field, drive]): Fault[] => {
     const refused = (problem: string) => [{ field, problem: `not allowed: ${problem}` }];
     if (drive?.kind === 'path') return refused(`${drive.path} is a path of the host`);
     if (drive?.kind === 'opaque') return refused(`what ${drive.text} would take cannot be told`);
@@ -100,10 +109,36 @@ export function driveObjections({ before, others, params, allowances }: Change):
         ? []
         : refused(`no storage lists ${source} as a volume of an instance of yours`);
     }
-    if (drive?.kind === 'volume' && !before.volumes.has(drive.volid))
-      return refused(`no storage lists ${drive.volid} as a volume of instance ${before.vmid}`);
-    return [];
+    if (drive?.kind !== 'volume') return [];
+    const volume = before.volumes.get(drive.volid);
+    return volume === undefined
+      ? refused(`no storage lists ${drive.volid} as a volume of instance ${before.vmid}`)
+      : mustBeSo(field, params[field] ?? '', drive.size, volume);
   });
+  return [...mustBeSlots(before.type, params), ...faults];
+}
+
+/**
+ * PVE keeps what is stated of a volume that it has already. A backup brings it back in its real size, where the stated
+ * one is judged; and whoever writes an image could make of it, by another format, a view of any file.
+ */
+function mustBeSo(field: string, text: string, size: number | undefined, { volid, bytes, format }: Volume): Fault[] {
+  const stated = propertiesOf(text, { defaultKey: 'file' })?.get('format');
+  return [
+    ...(size === undefined || size === bytes
+      ? []
+      : [{ field, problem: `not allowed: ${volid} has size ${formatSize(bytes)}; leave size out, or use resize` }]),
+    ...(stated === undefined || format === '' || stated === format
+      ? []
+      : [{ field, problem: `not allowed: ${volid} has format ${format}; leave format out` }]),
+  ];
+}
+
+/** Slots of later versions of PVE, if there are any: what they would take is not counted. */
+function mustBeSlots(type: GuestType, params: Config): Fault[] {
+  return Object.keys(params)
+    .filter((name) => /^(?:ide|sata|scsi|virtio|mp|efidisk|tpmstate|unused)\d+$/.test(name) && !isDiskSlot(type, name))
+    .map((field) => ({ field, problem: `${field} is not a disk slot` }));
 }
 
 /** Whether a volume is a file to be imported, which belongs to no guest whatever its name. */

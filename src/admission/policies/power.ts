@@ -12,11 +12,10 @@ export const powerPolicies: readonly OwnPolicy[] = [
     `
     POST /nodes/{node}/qemu/{vmid}/status/reset
     POST /nodes/{node}/qemu|lxc/{vmid}/status/reboot
-    POST /nodes/{node}/qemu|lxc/{vmid}/status/resume
+    POST /nodes/{node}/qemu/{vmid}/status/resume
     POST /nodes/{node}/qemu|lxc/{vmid}/status/shutdown
     POST /nodes/{node}/qemu|lxc/{vmid}/status/start
     POST /nodes/{node}/qemu|lxc/{vmid}/status/stop
-    POST /nodes/{node}/lxc/{vmid}/status/suspend
 
     POST /nodes/{node}/qemu/{vmid}/agent/shutdown
     POST /nodes/{node}/qemu/{vmid}/agent/suspend-disk

@@ -4,7 +4,7 @@ import type { Fault } from '../../errors.ts';
 import { readArchive, restored } from '../../pve/archives.ts';
 import { beyondIn } from '../../pve/beyond.ts';
 import { call } from '../../pve/call.ts';
-import { backupOwner, type Config, drivesOf, type GuestType, isDeviceSlot } from '../../pve/instance.ts';
+import { backupOwner, birthMark, type Config, drivesOf, type GuestType, isDeviceSlot } from '../../pve/instance.ts';
 import { type Asked, type Change, type ChangePolicy, isOpen } from '../policy.ts';
 import { mustBeOwn, onBackupStorage } from './backup.ts';
 import { needsRoot } from './devices.ts';
@@ -47,6 +47,7 @@ function restore(type: GuestType, over: boolean): ChangePolicy {
       ...driveObjections(change),
       ...mustNotReachBeyond(change, type),
       ...mustSayWhere(change),
+      ...(over ? mustStayItself(change, type) : []),
     ],
     project: ({ before, params, told: [text] }) => restored(before, readArchive(type, text), params),
     needsRoot,
@@ -74,6 +75,22 @@ function mustNotReachBeyond({ before, params, told: [text], allowances }: Change
   return [...beyond, ...paths]
     .filter((key) => !kept(key))
     .map((key) => ({ field, problem: `the backup holds ${key}, which only an administrator can bring back` }));
+}
+
+/** What tells a guest from earlier ones of its vmid says who pays for it, and which backups are its own. */
+function mustStayItself({ before, params, told: [text] }: Change, type: GuestType): Fault[] {
+  const { config } = readArchive(type, text) ?? {};
+  const mark = birthMark({ current: before.current, next: before.next });
+  if (config === undefined || mark === undefined) return [];
+  const kept = birthMark({ current: config, next: config }) === mark;
+  return kept && !(mark.startsWith('uuid=') && params.unique === '1')
+    ? []
+    : [
+        {
+          field: archiveOf[type],
+          problem: 'it is of another guest; make a new instance of it, with a vmid of its own',
+        },
+      ];
 }
 
 /** PVE puts a container's disks where the call says; what it does where nothing is said differs. */
