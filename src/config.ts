@@ -140,6 +140,16 @@ const tenants = z
       )
       .default([])
       .describe('Media, images to import, snippets and backups that belong to nobody; a final * stands for any rest.'),
+    networks: z
+      .array(
+        z.string().regex(/^[A-Za-z][A-Za-z0-9_.-]*(?:\/(?:\d+|\*))?$/, {
+          error: expected('a bridge such as vmbr1, one VLAN of it as vmbr1/20, or all as vmbr1/*'),
+        }),
+      )
+      .default([])
+      .describe(
+        'Networks that tenants may join guests to, beside those of their templates and where PVE gives them SDN.Use.',
+      ),
     urls: z
       .array(
         z.string().regex(/^https?:\/\/[a-z0-9.-]+(:\d+)?\/[^\s*]*\*?$/, {

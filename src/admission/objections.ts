@@ -4,15 +4,17 @@ import { BadRequestError, type Fault, NotReadyError } from '../errors.ts';
 import { call, succeeded } from '../pve/call.ts';
 import type { Caller } from './access.ts';
 import type { Gate } from './gate.ts';
+import { strangeNetworks } from './networks.ts';
 import { type Change, type ChangePolicy, isOpen, type Medium } from './policy.ts';
 
-/** Throws, with all faults at once, when the change would use volumes of others, host paths, or media that are not on offer. */
+/** Throws, with all faults at once, when the change would use volumes of others, host paths, media that are not on offer, or networks of others. */
 export async function mustNotObject(gate: Gate, policy: ChangePolicy, change: Change, caller: Caller): Promise<void> {
   const faults: Fault[] = [...(policy.objections?.(change) ?? [])];
   for (const medium of policy.media?.(change.params) ?? []) {
     const problem = await problemOf(gate, medium, change, caller);
     if (problem !== null) faults.push({ field: medium.field, problem });
   }
+  faults.push(...(await strangeNetworks(gate, change, caller)));
   if (faults.length > 0) throw new BadRequestError(faults);
 }
 

@@ -51,6 +51,8 @@ export interface Allowances {
   readonly volumes: readonly string[];
   /** URLs from which the nodes may fetch files for tenants; a final `*` stands for any rest. */
   readonly urls: readonly string[];
+  /** Networks by bridge, or bridge and VLAN (`vmbr0/10`), to which tenants may join guests; a final `*` stands for any rest. */
+  readonly networks: readonly string[];
 }
 
 /** Whether a volume is one that any tenant may use. */

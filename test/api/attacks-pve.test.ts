@@ -20,7 +20,7 @@ let hasty: PveClient;
 
 beforeAll(async () => {
   site = await startSite({
-    users: { alice: { ...limits, vmid: [100, 199] }, bob: { ...limits, vmid: [200, 299] } },
+    users: { alice: { ...limits, vmid: [100, 199] }, bob: { ...limits, network: 10_000_000, vmid: [200, 299] } },
     config: { backups: { storage: 'shared' }, limits: { uploads: { total: 4 } } },
     hold: 0.2,
   });
@@ -226,4 +226,36 @@ test('a token that may only look does not end what its user has begun', async ()
   expect((await hasty.get(`${task}/status`)).body.data.status).toBe('running');
   const operator = PveClient.withToken(site, 'bob@pve', 'operator', { privsep: false });
   expect((await operator.delete(task)).status).toBe(200);
+});
+
+describe('a card is joined', () => {
+  const card = (rest: string) => ({ net0: `virtio=BC:24:11:00:02:00,rate=1,${rest}` });
+  const put = (rest: string) => bob.put(`${vm}/config`, card(rest));
+
+  test.each([
+    'bridge=vmbr1',
+    'bridge=vmbr1,tag=20',
+    'bridge=vmbr01',
+    'bridge=vmbr1,trunks=1-4094',
+    'bridge=vmbr1,tag=20,trunks=30',
+    'bridge=../../access',
+  ])('to no network that PVE gives the caller no right to: %s', async (rest) => {
+    await expectRefused(site, () => put(rest), /no network of yours|not understood/);
+    await expectRefused(
+      site,
+      () => bob.post('/nodes/n1/qemu', { vmid: 240, pool: 'bob', cores: 1, memory: 512, ...card(rest) }),
+      /no network of yours|not understood/,
+    );
+  });
+
+  test('to what the guest has, to what is open to all, and where PVE gives the caller SDN.Use', async () => {
+    site.cluster.guests.get(200)?.config.set('net0', 'virtio=BC:24:11:00:02:00,bridge=vmbr9,tag=90,rate=1');
+    await site.refresh();
+    expect((await put('bridge=vmbr9,tag=90,firewall=1')).status).toBe(200);
+    expect((await put('bridge=vmbr0,tag=77')).status).toBe(200);
+    site.cluster.access.setAcl('/sdn/zones/localnetwork/vmbr1', { users: ['bob@pve'] }, 'PVESDNUser');
+    for (const rest of ['bridge=vmbr1', 'bridge=vmbr1,tag=20']) expect((await put(rest)).status, rest).toBe(200);
+    site.cluster.access.removeAcl('/sdn/zones/localnetwork/vmbr1', { users: ['bob@pve'] }, 'PVESDNUser');
+    await expectRefused(site, () => put('bridge=vmbr1,tag=21'), /vmbr1\/21 is no network of yours/);
+  });
 });

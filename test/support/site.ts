@@ -153,6 +153,7 @@ function configOf(
       },
       localdb: { import: 'localdb', config: { dbfile: join(directory, 'localdb.json') } },
     },
+    tenants: { networks: ['vmbr0', 'vmbr0/*'] },
     handlers: { instance: { pve: 'pve' }, users: { realm: { pve: ['pve', 'localdb'] }, any: ['pve', 'localdb'] } },
     application: { hostname: 'localhost', listenPort: 0 },
     useriso: { node: 'n1', storage: 'shared' },

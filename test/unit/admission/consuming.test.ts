@@ -15,7 +15,7 @@ function rowOf(method: Method, path: string): ChangePolicy {
 const at = {
   named: { node: 'n1', vmid: '100' },
   target: { node: 'n1', cpus: 16 },
-  allowances: { parameters: [], volumes: [], urls: [] },
+  allowances: { parameters: [], volumes: [], urls: [], networks: [] },
   backupStorage: undefined,
   others: new Map<number, Instance>(),
   shared: new Set<number>(),

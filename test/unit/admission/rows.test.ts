@@ -7,7 +7,7 @@ import type { Config, Instance } from '../../../src/pve/instance.ts';
 import { usageOf } from '../../../src/quota/usage.ts';
 import { GiB, MiB, qemu } from '../quota/instances.ts';
 
-const allowances = { parameters: [], volumes: ['nfs:import/open.*', 'lvm:base-9-disk-0'], urls: [] };
+const allowances = { parameters: [], volumes: ['nfs:import/open.*', 'lvm:base-9-disk-0'], urls: [], networks: [] };
 
 /** A call's row, and the call as the row reads it. */
 function rowOf(
