@@ -2,8 +2,8 @@
  * What forwarding a read costs: nginx, bare @fastify/http-proxy and this server, each a process of its own in front of
  * the same backend, driven by wrk in turn; plain and TLS upstream, answers of 60 bytes and of 115 KB. This server checks
  * who the caller is and finds the row of the policy. Prints requests a second, CPU of the proxy's process from /proc,
- * ratios, and what each adds to the time of an answer at half its load. Of each the best round counts, since what else the
- * machine does only makes it worse. Needs nginx and wrk, and Linux.
+ * ratios, and what each adds to the time of an answer at half its load: the medians of the rounds. Needs nginx and wrk, and
+ * Linux.
  *
  * node bench/forward.ts [--rounds 5] [--seconds 3] [--prefix /api2/json] [--only plain,small]
  */
@@ -17,7 +17,7 @@ import { makeCertificate } from '../simulator/certificate.ts';
 import { findProgram } from '../test/support/programs.ts';
 import { GiB, startSite, until } from '../test/support/site.ts';
 import { answers, startBackend, startProxy } from './nginx.ts';
-import { cpuOf, nodeOptions, Running } from './process.ts';
+import { cpuOf, median, nodeOptions, Running } from './process.ts';
 
 const { values } = parseArgs({
   options: {
@@ -118,7 +118,7 @@ async function compare(): Promise<void> {
     await until('the server is ready', async () => (await fetch(`${contestants.at(-1)?.url}/healthz`)).ok);
     for (const [size, { path, bytes }] of Object.entries(answers)) {
       if (!values.only.includes(size)) continue;
-      console.log(`\n${kind} upstream, ${size} answers (${bytes} bytes), the best of ${rounds} rounds of ${seconds} s`);
+      console.log(`\n${kind} upstream, ${size} answers (${bytes} bytes), medians of ${rounds} rounds of ${seconds} s`);
       await measure(contestants, path, cookie, backend.plain);
     }
   }
@@ -159,10 +159,9 @@ async function measure(
       full.get(each.name)?.cpu.push(((cpuOf(each.pid) - before) / count) * 1e6);
     }
   }
-  const best = (of: 'rate' | 'cpu', pick: (...values: number[]) => number) =>
-    new Map([...full].map(([name, seen]) => [name, pick(...seen[of])]));
-  const rates = best('rate', Math.max);
-  const cpus = best('cpu', Math.min);
+  const middle = (of: 'rate' | 'cpu') => new Map([...full].map(([name, seen]) => [name, median(seen[of])]));
+  const rates = middle('rate');
+  const cpus = middle('cpu');
 
   const added = new Map<string, { readonly p50: number; readonly p99: number }>();
   for (const each of contestants) {
@@ -173,9 +172,9 @@ async function measure(
       direct.push(await drive(backend + path, cookie, seconds, half));
       through.push(await drive(urlOf(each), cookie, seconds, half));
     }
-    const least = (of: 'p50' | 'p99') =>
-      (Math.min(...through.map((one) => one[of])) - Math.min(...direct.map((one) => one[of]))) / 1000;
-    added.set(each.name, { p50: least('p50'), p99: least('p99') });
+    const more = (of: 'p50' | 'p99') =>
+      (median(through.map((one) => one[of])) - median(direct.map((one) => one[of]))) / 1000;
+    added.set(each.name, { p50: more('p50'), p99: more('p99') });
   }
   const over = (of: ReadonlyMap<string, number>, name: string, other: string) =>
     ((of.get(name) ?? 0) / (of.get(other) ?? 0)).toFixed(2);

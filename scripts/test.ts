@@ -3,7 +3,7 @@
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { tmpdir } from 'node:os';
+import { availableParallelism, tmpdir } from 'node:os';
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -53,6 +53,8 @@ function tests(args: readonly string[]): Outcome {
     const file = join(directory, 'report.json');
     const ok = runProgram('vitest', 'vitest', [
       'run',
+      // Most tests wait for a server more than they compute.
+      `--maxWorkers=${Math.max(2, availableParallelism())}`,
       '--reporter=default',
       '--reporter=json',
       `--outputFile.json=${file}`,

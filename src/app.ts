@@ -15,6 +15,7 @@ import { plainText, refusalOf } from './routes/edge.ts';
 import { type Health, healthRoute } from './routes/health.ts';
 import type { Load } from './routes/load.ts';
 import { pveRoutes, sayPveError } from './routes/pve/index.ts';
+import { takeKnownReads } from './routes/pve/known-reads.ts';
 import type { Rooms } from './routes/rooms.ts';
 import { minVersion, openPair, PairWatch } from './routes/tls.ts';
 
@@ -74,6 +75,9 @@ export function buildApp(
   });
   app.server.maxConnections = maxConnections;
   sockets.serve(app.server);
+  // What Fastify would add to every answer, or write down of it.
+  if (application.corsOrigins.length === 0 && !log.isLevelEnabled('debug'))
+    takeKnownReads(app.server, rooms, load, application.trustedProxies.length > 0);
   if (tls !== undefined && pair !== undefined && app.server instanceof TlsServer) {
     const watch = new PairWatch(app.server, tls, pair, { log });
     app.addHook('onClose', async () => watch.close());

@@ -71,6 +71,11 @@ export class Sessions {
     return user;
   }
 
+  /** The user whom `identify` would name without asking PVE; undefined when it would ask, or refuse. */
+  known(credential: Credential): UserId | undefined {
+    return this.#namedIn(credential) === null ? undefined : (this.#users.inForce(keyOf(credential)) ?? undefined);
+  }
+
   /**
    * Whether PVE accepts this CSRF token from the holder of this ticket, asked once for each pair during the token's life.
    * A token that PVE does not accept, or that no header can carry, gives UnauthenticatedError.
@@ -182,6 +187,12 @@ class Verdicts<T> {
       }
       throw error;
     }
+  }
+
+  /** The verdict in force; undefined when there is none. */
+  inForce(subject: string): T | undefined {
+    const { last } = this.#entries.get(this.#keyFor(subject)) ?? {};
+    return last !== undefined && this.#now() < last.until ? last.value : undefined;
   }
 
   /** Takes in a verdict that nobody had to be asked for. */

@@ -180,9 +180,12 @@ class Passage implements Dispatcher.DispatchHandler {
     if (!type.startsWith('application/json')) this.#most = Number.POSITIVE_INFINITY;
     this.#length = Number(headers['content-length'] ?? -1);
     this.#begun = true;
-    this.#destination.begin(
-      passed.flatMap((name) => (headers[name] === undefined ? [] : [name, String(headers[name])])),
-    );
+    const lines: string[] = [];
+    for (const name of passed) {
+      const value = headers[name];
+      if (value !== undefined) lines.push(name, String(value));
+    }
+    this.#destination.begin(lines);
   }
 
   onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {

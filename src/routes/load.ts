@@ -51,13 +51,15 @@ export class Load {
   constructor(most: number) {
     this.#most = most;
     this.#mostOfOne = most - Math.floor(most / 4);
+    // To ask takes milliseconds. Without a limit of its own a process may have what there is: 0, or more than any machine has.
+    const memoryLimit = process.constrainedMemory() || Number.POSITIVE_INFINITY;
     let last = performance.now();
     let late = 0;
     this.#timer = setInterval(() => {
       const now = performance.now();
       late = (late + Math.max(0, now - last - pace)) / 2;
       last = now;
-      this.#strain = strainOf({ late, ...memory() });
+      this.#strain = strainOf({ late, memoryLimit, ...memory() });
     }, pace).unref();
   }
 
@@ -92,6 +94,12 @@ export class Load {
     });
   }
 
+  /** A place for a request that comes by no guarded route, with the way to leave it; undefined when the guard would refuse. */
+  place(address: string): (() => void) | undefined {
+    const network = networkOf(address);
+    return this.#refusal(network) === undefined ? this.#enter(network) : undefined;
+  }
+
   /** Resolves when no request is under way. */
   idle(): Promise<void> {
     if (this.#running === 0) return Promise.resolve();
@@ -123,9 +131,7 @@ export class Load {
   }
 }
 
-function memory(): Omit<Sample, 'late'> {
+function memory(): Omit<Sample, 'late' | 'memoryLimit'> {
   const { used_heap_size: heap, heap_size_limit: heapLimit } = getHeapStatistics();
-  // Without a limit of its own a process may have what there is: that is 0, or more than any machine has.
-  const memoryLimit = process.constrainedMemory() || Number.POSITIVE_INFINITY;
-  return { heap, heapLimit, resident: process.memoryUsage.rss(), memoryLimit };
+  return { heap, heapLimit, resident: process.memoryUsage.rss() };
 }

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { addGuest } from '../../simulator/administrator.ts';
 import { PveClient } from '../support/pve-client.ts';
-import { GiB, type Site, startSite } from '../support/site.ts';
+import { GiB, type Site, startSite, until } from '../support/site.ts';
 
 let site: Site;
 let alice: PveClient;
@@ -92,3 +92,40 @@ async function cookieOf(name: string): Promise<string> {
   const { cookies } = await site.signIn(name);
   return `PVEAuthCookie=${cookies.get('PVEAuthCookie')}`;
 }
+
+test.each([
+  ['what PVE answers', '/nodes/n1/qemu', 200],
+  ['what PVE refuses', '/nodes/n1/qemu/200/config', 403],
+  ['a parameter that only repeats the path', '/nodes/n1/qemu/100/config?vmid=100', 200],
+  ['a parameter that contradicts the path', '/nodes/n1/qemu/100/config?vmid=200', 400],
+  ['a path that can be read in two ways', '/nodes/n1%2Fqemu/100/config', 400],
+  ['a method that nobody knows', '/nodes/n1/nothing', 501],
+])('%s is the same directly and behind a proxy, and PVE is asked as often', async (_, path, status) => {
+  const headersOf = (headers: Headers) => [...headers].filter(([name]) => !['date', 'expires'].includes(name)).sort();
+  const [direct, proxied] = await Promise.all(
+    [{}, { 'x-forwarded-for': '198.51.100.7' }].map((headers) =>
+      alice.get(path, { headers }).then((reply) => ({ ...reply, headers: headersOf(reply.headers) })),
+    ),
+  );
+  expect(direct).toEqual(proxied);
+  expect(direct?.status).toBe(status);
+  const { asked } = await atPve('/nodes', () => alice.get(path));
+  expect(asked).toHaveLength(status === 200 || status === 403 ? 1 : 0);
+});
+
+test('direct reads take places as all others do, and give them back when PVE refuses or the client goes', async () => {
+  await using small = await startSite({ users: { carol: {} }, config: { limits: { concurrentRequests: 4 } } });
+  const carol = await PveClient.signIn(small, 'carol');
+  small.simulator.pause();
+  const hangUp = new AbortController();
+  const held = [1, 2, 3].map(() =>
+    fetch(`${small.url}/api2/json/nodes`, { headers: carol.headers, signal: hangUp.signal }).catch(() => 'gone'),
+  );
+  await until('all places of the address are taken', async () => (await carol.get('/version')).status === 503);
+  hangUp.abort();
+  expect(await Promise.all(held)).toEqual(['gone', 'gone', 'gone']);
+  small.simulator.resume();
+  await until('the places are free', async () => (await carol.get('/nodes')).status === 200);
+  for (let times = 0; times < 8; times += 1) expect((await carol.get('/nodes/n1/qemu/999/config')).status).toBe(403);
+  expect((await carol.get('/nodes')).status).toBe(200);
+});

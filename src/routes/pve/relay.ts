@@ -1,9 +1,12 @@
 /** Reads that go straight through: PVE's answer passes from its connection to the client's without being looked at. */
 
+import type { IncomingMessage } from 'node:http';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { admit } from '../../admission/admit.ts';
+import type { Gate } from '../../admission/gate.ts';
 import { policyFor } from '../../admission/policies/index.ts';
 import type { OwnPolicy, Resolved } from '../../admission/policy.ts';
+import type { UserId } from '../../backends/backend.ts';
 import type { Answer, Call } from '../../pve/call.ts';
 import { isOpen } from '../answering.ts';
 import { callerNamed, signedInAsPve } from '../caller.ts';
@@ -32,20 +35,19 @@ export function plainRead(call: Call): Read | undefined {
  */
 export async function relay(
   rooms: Pick<Rooms, 'gate' | 'relay' | 'sessions' | 'directory'>,
-  { call, policy, named }: Read,
+  read: Read,
   format: Format,
   request: FastifyRequest,
   reply: FastifyReply,
 ): Promise<Answer | null> {
+  const asked = outcomes.get(request.raw);
+  if (asked !== undefined) return asked;
   const { gate, relay } = rooms;
   const { user, credential } = await signedInAsPve(request.headers, rooms);
-  const isLifted =
-    (policy.ofGuest === true && gate.ledger.isCreating(Number(named.vmid), user)) ||
-    (policy.ofTask === true && gate.ledger.taskUser(named.upid ?? '') === user);
-  if (isLifted || credential.kind === 'service')
-    return (await admit(gate, call, await callerNamed(user, credential, rooms, request.ip))).answer;
+  if (isLifted(gate, read, user) || credential.kind === 'service')
+    return (await admit(gate, read.call, await callerNamed(user, credential, rooms, request.ip))).answer;
   return relay.read(
-    { call, as: credential, format, gzip: takesGzip(request.headers['accept-encoding']) },
+    { call: read.call, as: credential, format, gzip: takesGzip(request.headers['accept-encoding']) },
     {
       response: reply.raw,
       begin(headers) {
@@ -59,7 +61,23 @@ export async function relay(
   );
 }
 
+/** What reads that were begun before came to. */
+const outcomes = new WeakMap<IncomingMessage, Promise<Answer | null>>();
+
+/** Has `relay` give this outcome for the request, which is not to be asked of PVE again. */
+export function handOver(request: IncomingMessage, outcome: Promise<Answer | null>): void {
+  outcomes.set(request, outcome);
+}
+
+/** Whether the read is of a guest or a task that is the user's although PVE does not know it yet. */
+export function isLifted({ ledger }: Pick<Gate, 'ledger'>, { policy, named }: Read, user: UserId): boolean {
+  return (
+    (policy.ofGuest === true && ledger.isCreating(Number(named.vmid), user)) ||
+    (policy.ofTask === true && ledger.taskUser(named.upid ?? '') === user)
+  );
+}
+
 /** Whether the client says that it takes gzip. */
-function takesGzip(acceptEncoding: string | string[] | undefined): boolean {
+export function takesGzip(acceptEncoding: string | string[] | undefined): boolean {
   return /(?:^|,)\s*(?:gzip|\*)\s*(?:,|;\s*q=(?:1|0\.0*[1-9])|$)/i.test(String(acceptEncoding ?? ''));
 }

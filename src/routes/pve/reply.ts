@@ -47,20 +47,28 @@ export function say(reply: FastifyReply, { status, reason, headers, body }: Spok
 
 const json = { 'content-type': 'application/json;charset=UTF-8' };
 
-let present = { second: 0, headers: {} as Readonly<Record<string, string>> };
+let present = { second: 0, headers: {} as Readonly<Record<string, string>>, lines: [] as readonly string[] };
 
 /** The headers that PVE puts on all its answers, made anew each second. */
 export function ofEveryAnswer(): Readonly<Record<string, string>> {
+  return ofNow().headers;
+}
+
+/** The same as names and values in turn, with what every answer of this server has. */
+export function linesOfEveryAnswer(): readonly string[] {
+  return ofNow().lines;
+}
+
+function ofNow(): typeof present {
   const now = Date.now();
   const second = Math.floor(now / 1000);
   if (present.second !== second) {
     const expires = new Date(now).toUTCString();
-    present = {
-      second,
-      headers: { 'cache-control': 'max-age=0', pragma: 'no-cache', expires, server: 'pve-quota-proxy' },
-    };
+    const headers = { 'cache-control': 'max-age=0', pragma: 'no-cache', expires, server: 'pve-quota-proxy' };
+    const lines = [...Object.entries(headers), ['x-content-type-options', 'nosniff']].flat();
+    present = { second, headers, lines };
   }
-  return present.headers;
+  return present;
 }
 
 function success(format: Format, body: Readonly<Record<string, unknown>>): Spoken {

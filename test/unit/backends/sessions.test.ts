@@ -194,3 +194,28 @@ test.each([
   await expect(pve.sessions.verifyCsrf(ticketOf('alice@pve'), token)).rejects.toThrow(UnauthenticatedError);
   expect(pve.asked).toHaveLength(times);
 });
+
+test('a holder is known from the answer of PVE on for 5 s, unless PVE refused them or they were forgotten', async () => {
+  let now = 0;
+  let status = 200;
+  await using it = await site(
+    (_, response) => response.writeHead(status, { 'content-type': 'application/json' }).end('{"data":{}}'),
+    { now: () => now },
+  );
+  const alice = as(ticketOf('alice@pve'));
+  expect(it.sessions.known(alice)).toBeUndefined();
+  const asking = it.sessions.identify(alice);
+  expect(it.sessions.known(alice)).toBeUndefined();
+  await asking;
+  now = 4999;
+  expect(it.sessions.known(alice)).toBe('alice@pve');
+  expect(it.sessions.known(as(ticketOf('alice@pve', madeAt, 'b3RoZXI=')))).toBeUndefined();
+  now = 5000;
+  expect(it.sessions.known(alice)).toBeUndefined();
+  await it.sessions.identify(alice);
+  it.sessions.forget(alice);
+  expect(it.sessions.known(alice)).toBeUndefined();
+  status = 401;
+  await expect(it.sessions.identify(alice)).rejects.toThrow(UnauthenticatedError);
+  expect(it.sessions.known(alice)).toBeUndefined();
+});
