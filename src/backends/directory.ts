@@ -194,6 +194,17 @@ export class Directory {
    * gone or disabled, which it is asked at most 5 s before.
    */
   async admit(user: UserName): Promise<UserRecord> {
+    await this.mustAdmit(user);
+    return this.record(user);
+  }
+
+  /** Whether any backend has a word in who of a realm may go on, beside PVE. */
+  asksAbout(realm: string): boolean {
+    return this.#of(realm).some(({ backend }) => backend.admits !== undefined);
+  }
+
+  /** Throws UnauthenticatedError for a user whom a backend of theirs does not let go on, asked at most 5 s ago. */
+  async mustAdmit(user: UserName): Promise<void> {
     const asked = this.#of(user.realm).filter(({ backend }) => backend.admits !== undefined);
     const admitted =
       asked.length === 0 ||
@@ -203,7 +214,6 @@ export class Directory {
       }));
     if (!admitted)
       throw new UnauthenticatedError(`The user ${formatUserName(user)} is disabled or does not exist any more`);
-    return this.record(user);
   }
 
   /** The records of all users for whom a backend decides what they may do and use, by themselves or in a group. */

@@ -23,7 +23,7 @@ const most = 1000;
  */
 export function takeKnownReads(
   server: Server,
-  rooms: Pick<Rooms, 'gate' | 'relay' | 'sessions' | 'stopping'>,
+  rooms: Pick<Rooms, 'directory' | 'gate' | 'relay' | 'sessions' | 'stopping'>,
   load: Load,
   isProxied: boolean,
 ): void {
@@ -59,6 +59,8 @@ export function takeKnownReads(
     const credential = credentialOf(headers);
     const user = credential === null ? undefined : rooms.sessions.known(credential);
     if (credential === null || credential.kind === 'service' || user === undefined) return undefined;
+    // Another backend than PVE may have cut the user off.
+    if (rooms.directory.asksAbout(user.slice(user.lastIndexOf('@') + 1))) return undefined;
     const read = url.includes('?') ? readOf(url) : readFor(url);
     if (read === undefined || isLifted(rooms.gate, read, user)) return undefined;
     const leave = load.place(socket.remoteAddress ?? '');
