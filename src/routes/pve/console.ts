@@ -4,6 +4,7 @@ import type { createConnection } from 'node:net';
 import type { FastifyInstance } from 'fastify';
 import { WebSocket } from 'ws';
 import { policyFor } from '../../admission/policies/index.ts';
+import { parseUserName } from '../../backends/backend.ts';
 import { BadRequestError, ForbiddenError } from '../../errors.ts';
 import { type Answer, type Call, type Credential, describeCall, succeeded } from '../../pve/call.ts';
 import { ConnectError, failure, type Host, type Hosts } from '../../pve/hosts.ts';
@@ -37,8 +38,15 @@ class ConsoleRefusal extends Error {
 
 /** `.../vncwebsocket` of guests and nodes, below each prefix at which PVE's own API is offered. */
 export function consoleRoutes(app: FastifyInstance, rooms: Rooms, origins: Origins): void {
-  const { config, sessions, hosts, log } = rooms;
-  const consoles = new ConsoleSockets({ limits: config.limits.consoles, sessions });
+  const { config, sessions, directory, hosts, log } = rooms;
+  /** Whom PVE takes them for, if their own backend lets them go on. */
+  const identify = async (credential: Credential) => {
+    const user = await sessions.identify(credential);
+    const name = parseUserName(user);
+    if (name !== null) await directory.mustAdmit(name);
+    return user;
+  };
+  const consoles = new ConsoleSockets({ limits: config.limits.consoles, sessions: { identify } });
   rooms.sockets.add({
     isAt: (path) => address.test(path),
     accept,
