@@ -47,6 +47,12 @@ export async function operatesSomewhere({ upstream, operatorPrivilege }: Gate, c
   return false;
 }
 
+/** Throws unless PVE makes the caller an operator of a pool of theirs. */
+export async function mustOperateSomewhere(gate: Gate, caller: Caller): Promise<void> {
+  if (await operatesSomewhere(gate, caller)) return;
+  throw new ForbiddenError(`you have no ${gate.operatorPrivilege} on a pool of yours in PVE`);
+}
+
 /** The pool for a new instance: the one asked for, or the user's only one. */
 export function poolFor({ cluster }: UserRecord, asked: string | undefined): string {
   const own = grantedNames(cluster.pools);

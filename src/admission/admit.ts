@@ -12,7 +12,7 @@ import { passOn } from './pass-on.ts';
 import { policyFor } from './policies/index.ts';
 import type { Change, ChangePolicy } from './policy.ts';
 import { reserve } from './reserve.ts';
-import { blank, changeOf, forwardedBy, givenBy, isDraft, type Subject, subjectOf } from './subject.ts';
+import { blank, changeOf, forwardedBy, givenBy, isDraft, mustNameNode, type Subject, subjectOf } from './subject.ts';
 
 /**
  * Judges one call and, when it may pass, forwards it. Throws an ApiError when it may not; what PVE answers, refusals
@@ -40,9 +40,8 @@ export async function admit(gate: Gate, asked: Call | Draft, caller: Caller): Pr
 
 /** Changes are made one at a time for each instance, from its reading to PVE's answer. */
 async function change(gate: Gate, subject: Subject, vmids: readonly number[]): Promise<Outcome> {
-  const { policy, asked, caller, about, sources, shelves } = subject;
-  if (about.named.node === 'localhost')
-    throw new BadRequestError({ field: 'node', problem: 'localhost is whichever node answers; name the node' });
+  const { policy, asked, caller, sources, shelves } = subject;
+  mustNameNode(subject);
   // What cannot pass whatever the instance is, is refused before PVE is asked anything.
   if (!isDraft(asked)) changeOf(gate, subject, blank(gate, subject, vmids[0] ?? Number.NaN));
 

@@ -3,13 +3,13 @@
 import { BadRequestError, type Fault, ForbiddenError, UsageUnknownError } from '../errors.ts';
 import { describeCall } from '../pve/call.ts';
 import type { FileName } from '../quota/ledger.ts';
-import { type Caller, mustBeOwnNode, operatesSomewhere } from './access.ts';
+import { type Caller, mustBeOwnNode, mustOperateSomewhere } from './access.ts';
 import { forward } from './forward.ts';
 import type { Gate, Outcome } from './gate.ts';
 import { mustNotObject } from './objections.ts';
 import type { Change, FileRow } from './policy.ts';
 import { reserve } from './reserve.ts';
-import { blank, changeOf, forwardedBy, isDraft, type Subject, toldBy } from './subject.ts';
+import { blank, changeOf, forwardedBy, isDraft, mustNameNode, type Subject, toldBy } from './subject.ts';
 
 /**
  * Judges and forwards a call about a file. What administrators put on a storage is nobody's, and on offer to all; what
@@ -20,8 +20,7 @@ export async function changeFile(gate: Gate, subject: Subject, row: FileRow): Pr
   const { inventory, ledger, upstream, turns } = gate;
   if (isDraft(asked)) throw new TypeError(`${describeCall(asked)} changes no instance`);
   const { node = '', storage = '' } = about.named;
-  if (node === 'localhost')
-    throw new BadRequestError({ field: 'node', problem: 'localhost is whichever node answers; name the node' });
+  mustNameNode(subject);
   // What cannot pass whatever is there, is refused before PVE is asked anything.
   changeOf(gate, subject, blank(gate, subject, Number.NaN));
   const volid = row.volid(about);
@@ -59,17 +58,12 @@ async function shelfFor(
   const { ledger } = gate;
   if (caller.record.cluster.admin) return 'volid' in name ? ledger.shelfWith(name) : undefined;
   if (!('volid' in name)) throw new BadRequestError(name);
-  await mustBeOperator(gate, caller, node);
+  mustBeOwnNode(caller.record, node);
+  // Files are in no pool, so one of the caller's is enough.
+  await mustOperateSomewhere(gate, caller);
   if (row.bytes !== undefined) return ledger.shelfOf(caller.user, node, name);
   if (ledger.fileOwner(name) !== caller.user) throw new ForbiddenError(`${name.volid} is not yours, or is not there`);
   return ledger.shelfWith(name);
-}
-
-/** Files are in no pool, so it is enough that PVE makes the caller an operator of one of theirs, on a node of theirs. */
-async function mustBeOperator(gate: Gate, caller: Caller, node: string): Promise<void> {
-  mustBeOwnNode(caller.record, node);
-  if (await operatesSomewhere(gate, caller)) return;
-  throw new ForbiddenError(`you have no ${gate.operatorPrivilege} on a pool of yours in PVE`);
 }
 
 /** The change with the file that it would leave, as far as that can be told. */

@@ -10,7 +10,7 @@ import {
   mustBeOwnPlace,
   mustBeTheirs,
   mustJoin,
-  operatesSomewhere,
+  mustOperateSomewhere,
   placed,
   poolFor,
 } from './access.ts';
@@ -153,8 +153,7 @@ async function remainsOf(gate: Gate, { caller, about }: Subject, vmid: number): 
   if (!caller.record.cluster.admin) {
     if (!ledger.payersOf(vmid).includes(caller.user))
       throw new ForbiddenError(`there is no instance ${vmid}, and what is left of one is not yours`);
-    if (!(await operatesSomewhere(gate, caller)))
-      throw new ForbiddenError(`you have no ${gate.operatorPrivilege} on a pool of yours in PVE`);
+    await mustOperateSomewhere(gate, caller);
   }
   const { node = '', storage } = about.named;
   const { sighting, stamp } = await inventory.look(

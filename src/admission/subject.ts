@@ -42,6 +42,12 @@ export function subjectOf(
   return { policy, asked, caller, about, vmids: vmids && [...new Set(vmids)], sources: [...sources], shelves };
 }
 
+/** Throws when the call leaves it to PVE which node is meant. */
+export function mustNameNode({ about }: Subject): void {
+  if (about.named.node === 'localhost')
+    throw new BadRequestError({ field: 'node', problem: 'localhost is whichever node answers; name the node' });
+}
+
 /** A call's parameters as far as they are known before the instance is. */
 export function givenBy(asked: Call | Draft): Params {
   return isDraft(asked) ? (asked.given ?? {}) : asked.params;

@@ -3,7 +3,7 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import type { FastifyRequest } from 'fastify';
 import type { Caller } from '../admission/access.ts';
-import { parseUserName, type UserId } from '../backends/backend.ts';
+import { parseUserName, type UserId, type UserName } from '../backends/backend.ts';
 import type { Sessions } from '../backends/sessions.ts';
 import { ForbiddenError, UnauthenticatedError } from '../errors.ts';
 import type { Credential } from '../pve/call.ts';
@@ -92,6 +92,13 @@ export async function callerWith(
   return callerNamed(await sessions.identify(credential), credential, { directory }, address);
 }
 
+/** The name of a signed-in user in its parts. */
+export function nameOf(user: string): UserName {
+  const name = parseUserName(user);
+  if (name === null) throw new UnauthenticatedError('Sign in: the ticket names no user');
+  return name;
+}
+
 /** The caller of that name, with what their record grants now. Throws UnauthenticatedError for one who is disabled or gone. */
 export async function callerNamed(
   user: UserId,
@@ -99,9 +106,7 @@ export async function callerNamed(
   { directory }: Pick<Rooms, 'directory'>,
   address: string,
 ): Promise<Caller> {
-  const name = parseUserName(user);
-  if (name === null) throw new UnauthenticatedError('Sign in: the ticket names no user');
-  return { user, credential, record: await directory.admit(name), address };
+  return { user, credential, record: await directory.admit(nameOf(user)), address };
 }
 
 /** Whom PVE takes the sender of a request for, and by what; throws UnauthenticatedError in PVE's words. */

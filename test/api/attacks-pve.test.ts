@@ -4,7 +4,7 @@ import { type ClientRequest, request as httpRequest } from 'node:http';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { addBackup, addGuest, addVolume } from '../../simulator/administrator.ts';
 import { qcow2Head } from '../../simulator/files.ts';
-import { expectRefused, type Metered, metered } from '../support/metered.ts';
+import { expectRefused, type Metered, metered, startOver } from '../support/metered.ts';
 import { PveClient } from '../support/pve-client.ts';
 import { range } from '../support/scale.ts';
 import { GiB, MiB, type Site, startSite } from '../support/site.ts';
@@ -31,25 +31,7 @@ beforeAll(async () => {
 
 afterAll(() => site[Symbol.asyncDispose]());
 
-beforeEach(async () => {
-  site.simulator.faults.clear();
-  site.cluster.tasks.pace = 'at once';
-  site.cluster.tasks.finishAll();
-  await site.settled();
-  for (const vmid of range(100).map((n) => 200 + n)) {
-    for (const volume of site.cluster.volumes.ofGuest(vmid)) site.cluster.volumes.remove(volume);
-    site.cluster.guests.delete(vmid);
-    site.cluster.leave(vmid);
-  }
-  addGuest(site.cluster, {
-    ...{ vmid: 200, pool: 'bob', config: { cores: 1, memory: 512, scsi0: 'ceph:vm-200-disk-0,size=4G' } },
-  });
-  addGuest(site.cluster, {
-    ...{ vmid: 201, type: 'lxc', pool: 'bob' },
-    config: { cores: 1, memory: 512, swap: 0, unprivileged: 1, rootfs: 'ceph:vm-201-disk-0,size=4G' },
-  });
-  await site.refresh();
-});
+beforeEach(() => startOver(site, 'bob', 200));
 
 const backupsOf = (vmid: number) =>
   [...site.cluster.volumes.ofGuest(vmid)].filter(({ content }) => content === 'backup').length;

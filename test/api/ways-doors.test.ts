@@ -2,7 +2,7 @@
 
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { addBackup, addGuest } from '../../simulator/administrator.ts';
-import { expectRefused, expectTruth, type Metered, metered } from '../support/metered.ts';
+import { expectRefused, expectTruth, type Metered, metered, startOver } from '../support/metered.ts';
 import { PveClient } from '../support/pve-client.ts';
 import { range } from '../support/scale.ts';
 import { GiB, type Site, startSite, until } from '../support/site.ts';
@@ -30,25 +30,7 @@ beforeAll(async () => {
 
 afterAll(() => site[Symbol.asyncDispose]());
 
-beforeEach(async () => {
-  site.simulator.faults.clear();
-  site.cluster.tasks.pace = 'at once';
-  site.cluster.tasks.finishAll();
-  await site.settled();
-  for (const vmid of range(100).map((n) => 100 + n)) {
-    for (const volume of site.cluster.volumes.ofGuest(vmid)) site.cluster.volumes.remove(volume);
-    site.cluster.guests.delete(vmid);
-    site.cluster.leave(vmid);
-  }
-  addGuest(site.cluster, {
-    ...{ vmid: 100, pool: 'alice', config: { cores: 1, memory: 512, scsi0: 'ceph:vm-100-disk-0,size=4G' } },
-  });
-  addGuest(site.cluster, {
-    ...{ vmid: 101, type: 'lxc', pool: 'alice' },
-    config: { cores: 1, memory: 512, swap: 0, unprivileged: 1, rootfs: 'ceph:vm-101-disk-0,size=4G' },
-  });
-  await site.refresh();
-});
+beforeEach(() => startOver(site, 'alice', 100));
 
 const hers = () => [...site.cluster.guests.keys()].filter((vmid) => vmid < 200);
 

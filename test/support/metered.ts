@@ -1,6 +1,8 @@
 /** A tenant who speaks PVE's own words to the server, for stories about what is held afterwards. */
 
 import { expect } from 'vitest';
+import { addGuest } from '../../simulator/administrator.ts';
+import { range } from './scale.ts';
 import type { Body, Site } from './site.ts';
 
 /** What the server said. */
@@ -42,6 +44,29 @@ export async function metered(site: Site, name: string) {
 }
 
 export type Metered = Awaited<ReturnType<typeof metered>>;
+
+/** Leaves a user, in their hundred of vmids, with a small VM under the first and a small container under the second, and nothing else. */
+export async function startOver(site: Site, name: string, first: number): Promise<void> {
+  const { cluster, faults } = site.simulator;
+  faults.clear();
+  cluster.tasks.pace = 'at once';
+  cluster.tasks.finishAll();
+  await site.settled();
+  for (const vmid of range(100).map((n) => first + n)) {
+    for (const volume of cluster.volumes.ofGuest(vmid)) cluster.volumes.remove(volume);
+    cluster.guests.delete(vmid);
+    cluster.leave(vmid);
+  }
+  const disk = (vmid: number) => `ceph:vm-${vmid}-disk-0,size=4G`;
+  addGuest(cluster, {
+    ...{ vmid: first, pool: name, config: { cores: 1, memory: 512, scsi0: disk(first) } },
+  });
+  addGuest(cluster, {
+    ...{ vmid: first + 1, type: 'lxc', pool: name },
+    config: { cores: 1, memory: 512, swap: 0, unprivileged: 1, rootfs: disk(first + 1) },
+  });
+  await site.refresh();
+}
 
 /** How many calls PVE was sent that change something of the cluster; signing in does not. */
 export function writesAt({ simulator }: Site): number {

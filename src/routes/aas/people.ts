@@ -10,9 +10,10 @@ import {
   type UserName,
 } from '../../backends/backend.ts';
 import type { RecordPatch } from '../../backends/normalise.ts';
-import { BadRequestError, UnauthenticatedError } from '../../errors.ts';
+import { BadRequestError } from '../../errors.ts';
 import type { UserRecord } from '../../quota/record.ts';
 import type { Resources } from '../../quota/resources.ts';
+import { nameOf } from '../caller.ts';
 import { readCookies } from '../cookies.ts';
 import { plainText } from '../edge.ts';
 import { optional, password, readForm } from './fields.ts';
@@ -71,7 +72,7 @@ export function peopleRoutes({ app, rooms, identify }: Surface): void {
     // Whoever has taken over a session must not find the password out by trying.
     const forgive = old.oldpassword === undefined ? () => {} : signInLimit.attempt(caller.user, request.ip);
     const allResponses = await directory
-      .setPassword(nameOf(caller), wanted, old, requesterOf(caller, request))
+      .setPassword(nameOf(caller.user), wanted, old, requesterOf(caller, request))
       .catch((error: unknown) => {
         forgive();
         throw error;
@@ -82,18 +83,12 @@ export function peopleRoutes({ app, rooms, identify }: Surface): void {
   });
 
   async function themselves(caller: Caller, request: FastifyRequest): Promise<ReadonlyMap<string, UserRecord>> {
-    const record = await directory.getUser(nameOf(caller), requesterOf(caller, request));
+    const record = await directory.getUser(nameOf(caller.user), requesterOf(caller, request));
     return new Map(record === null ? [] : [[caller.user, record]]);
   }
 }
 
 const newPassword = { password, oldpassword: optional(password) };
-
-function nameOf({ user }: Caller) {
-  const name = parseUserName(user);
-  if (name === null) throw new UnauthenticatedError('Sign in: the ticket names no user');
-  return name;
-}
 
 /** The user whom a path names; throws BadRequestError for what cannot be a name. */
 export function userIn(text: string): UserName {

@@ -4,12 +4,11 @@ import type { createConnection } from 'node:net';
 import type { FastifyInstance } from 'fastify';
 import { WebSocket } from 'ws';
 import { policyFor } from '../../admission/policies/index.ts';
-import { parseUserName } from '../../backends/backend.ts';
 import { BadRequestError, ForbiddenError } from '../../errors.ts';
 import { type Answer, type Call, type Credential, describeCall, succeeded } from '../../pve/call.ts';
 import { ConnectError, failure, type Host, type Hosts } from '../../pve/hosts.ts';
 import { wireRequest } from '../../pve/request.ts';
-import { identifyAsPve, type Origins, requireSameOrigin } from '../caller.ts';
+import { identifyAsPve, nameOf, type Origins, requireSameOrigin } from '../caller.ts';
 import { readCall } from '../reading.ts';
 import type { Rooms } from '../rooms.ts';
 import type { Arrival } from '../web-sockets.ts';
@@ -42,8 +41,7 @@ export function consoleRoutes(app: FastifyInstance, rooms: Rooms, origins: Origi
   /** Whom PVE takes them for, if their own backend lets them go on. */
   const identify = async (credential: Credential) => {
     const user = await sessions.identify(credential);
-    const name = parseUserName(user);
-    if (name !== null) await directory.mustAdmit(name);
+    await directory.mustAdmit(nameOf(user));
     return user;
   };
   const consoles = new ConsoleSockets({ limits: config.limits.consoles, sessions: { identify } });

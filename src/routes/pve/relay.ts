@@ -6,10 +6,10 @@ import { admit } from '../../admission/admit.ts';
 import type { Gate } from '../../admission/gate.ts';
 import { policyFor } from '../../admission/policies/index.ts';
 import type { OwnPolicy, Resolved } from '../../admission/policy.ts';
-import { parseUserName, type UserId } from '../../backends/backend.ts';
+import type { UserId } from '../../backends/backend.ts';
 import type { Answer, Call } from '../../pve/call.ts';
 import { isOpen } from '../answering.ts';
-import { callerNamed, signedInAsPve } from '../caller.ts';
+import { callerNamed, nameOf, signedInAsPve } from '../caller.ts';
 import type { Rooms } from '../rooms.ts';
 import type { Format } from './reading.ts';
 import { ofEveryAnswer } from './reply.ts';
@@ -44,8 +44,7 @@ export async function relay(
   if (asked !== undefined) return asked;
   const { gate, relay } = rooms;
   const { user, credential } = await signedInAsPve(request.headers, rooms);
-  const name = parseUserName(user);
-  if (name !== null) await rooms.directory.mustAdmit(name);
+  await rooms.directory.mustAdmit(nameOf(user));
   if (isLifted(gate, read, user) || credential.kind === 'service')
     return (await admit(gate, read.call, await callerNamed(user, credential, rooms, request.ip))).answer;
   return relay.read(
