@@ -7,7 +7,7 @@ import { networkOf } from './sign-in-limit.ts';
 
 /** How the process is doing; memory in bytes. */
 export interface Sample {
-  /** By how many ms timers are late, on average of late. */
+  /** By how many ms timers are late, time after time; a single pause is over when it is noticed. */
   readonly late: number;
   readonly heap: number;
   readonly heapLimit: number;
@@ -54,12 +54,12 @@ export class Load {
     // To ask takes milliseconds. Without a limit of its own a process may have what there is: 0, or more than any machine has.
     const memoryLimit = process.constrainedMemory() || Number.POSITIVE_INFINITY;
     let last = performance.now();
-    let late = 0;
+    let lateBefore = 0;
     this.#timer = setInterval(() => {
       const now = performance.now();
-      late = (late + Math.max(0, now - last - pace)) / 2;
-      last = now;
-      this.#strain = strainOf({ late, memoryLimit, ...memory() });
+      const late = Math.max(0, now - last - pace);
+      this.#strain = strainOf({ late: Math.min(late, lateBefore), memoryLimit, ...memory() });
+      [last, lateBefore] = [now, late];
     }, pace).unref();
   }
 

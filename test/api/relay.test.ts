@@ -17,6 +17,8 @@ afterAll(() => site[Symbol.asyncDispose]());
 
 /** What reached PVE below a path while this ran, and whether the privileged token was shown. */
 async function atPve<T>(path: string, act: () => Promise<T>) {
+  // What earlier changes left to be looked at is no part of it.
+  await site.settled();
   const from = site.simulator.requests.length;
   const result = await act();
   const asked = site.simulator.requests.slice(from).filter((request) => request.path.startsWith(path));
@@ -114,17 +116,23 @@ test.each([
 });
 
 test('direct reads take places as all others do, and give them back when PVE refuses or the client goes', async () => {
-  await using small = await startSite({ users: { carol: {} }, config: { limits: { concurrentRequests: 4 } } });
+  await using small = await startSite({
+    users: { carol: {} },
+    deadlines: { read: 60 },
+    config: { limits: { concurrentRequests: 4 } },
+  });
   const carol = await PveClient.signIn(small, 'carol');
-  small.simulator.pause();
+  small.simulator.faults.add({ method: 'GET', path: '/nodes', kind: 'hang', times: 3 });
   const hangUp = new AbortController();
   const held = [1, 2, 3].map(() =>
     fetch(`${small.url}/api2/json/nodes`, { headers: carol.headers, signal: hangUp.signal }).catch(() => 'gone'),
   );
-  await until('all places of the address are taken', async () => (await carol.get('/version')).status === 503);
+  const atPve = () =>
+    small.simulator.requests.filter(({ path, caller }) => path === '/nodes' && caller === 'carol@pve');
+  await until('all three are at PVE', () => atPve().length === 3);
+  expect((await carol.get('/version')).status).toBe(503);
   hangUp.abort();
   expect(await Promise.all(held)).toEqual(['gone', 'gone', 'gone']);
-  small.simulator.resume();
   await until('the places are free', async () => (await carol.get('/nodes')).status === 200);
   for (let times = 0; times < 8; times += 1) expect((await carol.get('/nodes/n1/qemu/999/config')).status).toBe(403);
   expect((await carol.get('/nodes')).status).toBe(200);

@@ -161,7 +161,8 @@ function configOf(
     database: join(directory, 'site.db'),
     hold,
     taskWait,
-    refresh: { resources: 60, storage: 60, sweep: 900, ...refresh },
+    // Nothing is read in between but where a test asks for it.
+    refresh: { resources: 3600, storage: 3600, sweep: 86_400, ...refresh },
     ...config,
   };
 }
@@ -400,7 +401,7 @@ export class Client {
 }
 
 /** Waits until something holds, looking often; fails with what it waited for after the given time. */
-export async function until(what: string, holds: () => boolean | Promise<boolean>, withinMs = 15_000): Promise<void> {
+export async function until(what: string, holds: () => boolean | Promise<boolean>, withinMs = 45_000): Promise<void> {
   const end = performance.now() + withinMs;
   while (!(await holds())) {
     if (performance.now() > end) throw new Error(`waited in vain until ${what}`);

@@ -28,7 +28,6 @@ test('killed at any moment of a mixed load, the server finds back to what the cl
     await until(
       `round ${round} is settled`,
       async () => site.storedReservations() === 0 && (await agrees(site, again)),
-      5000,
     );
     expect(site.storedReservations()).toBe(0);
   }
