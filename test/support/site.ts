@@ -147,7 +147,7 @@ function configOf(
         config: {
           url: pveUrl ?? simulator.url,
           token: { user: 'quota-proxy', realm: 'pve', id: 'gate', uuid: secret },
-          deadlines: { read: 2, write: 3, ...deadlines },
+          deadlines: { read: 10, write: 15, ...deadlines },
           ...(simulator.fingerprint === undefined ? {} : { fingerprint: simulator.fingerprint }),
         },
       },
