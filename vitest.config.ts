@@ -5,7 +5,7 @@ const heavy = 'test/load/**/*.test.ts';
 export default defineConfig({
   test: {
     // Nothing promised is shown by how long a test takes: these end what hangs, also where the machine is busy.
-    testTimeout: 60_000,
+    testTimeout: 120_000,
     hookTimeout: 120_000,
     projects: [
       {

@@ -271,7 +271,7 @@ test('a CSRF header that could not be passed on is a refusal like a wrong one', 
   expect(status).toBe(401);
 });
 
-test('made-up tickets do not keep out who signs in meanwhile', { timeout: 60_000 }, async () => {
+test('made-up tickets do not keep out who signs in meanwhile', async () => {
   await using site = await start({ simulator: { unauthorizedDelay: 300 } });
   const time = Math.floor(Date.now() / 1000)
     .toString(16)
@@ -283,11 +283,14 @@ test('made-up tickets do not keep out who signs in meanwhile', { timeout: 60_000
   );
   await until('strangers are asked about', () => site.simulator.requests.length > 8);
 
-  const from = performance.now();
+  let over = false;
+  const answered = Promise.all(flood).then(() => {
+    over = true;
+  });
   const alice = await site.signIn('alice');
   const reply = await alice.get('/user/config/cluster');
 
   expect(reply.status).toBe(200);
-  expect(performance.now() - from).toBeLessThan(1000);
-  await Promise.all(flood);
+  expect(over).toBe(false);
+  await answered;
 });

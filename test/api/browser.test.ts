@@ -32,7 +32,6 @@ async function submit(
 
 test.skipIf(skip !== undefined)(
   `a dashboard in a browser works through nginx and TLS as it always did${reason}`,
-  { timeout: 120_000 },
   async () => {
     await using site = await aSite();
     await using nginx = await startNginx({ server: site.url, hostname, pages: 'test/support/dashboard' });
@@ -73,7 +72,6 @@ test.skipIf(skip !== undefined)(
 
 test.skipIf(missingPrograms('nginx') !== undefined)(
   `behind nginx the server sees who really asks, and nobody can claim to be another${reason}`,
-  { timeout: 30_000 },
   async () => {
     await using site = await aSite();
     await using nginx = await startNginx({ server: site.url, hostname, pages: 'test/support/dashboard' });

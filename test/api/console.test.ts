@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { connect as connectTcp, createServer as createTcpServer } from 'node:net';
-import { afterAll, beforeAll, expect, test, vi } from 'vitest';
+import { afterAll, beforeAll, expect, test } from 'vitest';
 import { addGuest } from '../../simulator/administrator.ts';
 import { type ConsoleOffer, openConsole } from '../support/console-socket.ts';
 import { listening, unusedUrl } from '../support/listening.ts';
@@ -8,8 +8,6 @@ import { startNginx } from '../support/nginx.ts';
 import { missingPrograms } from '../support/programs.ts';
 import { rawConnection } from '../support/raw.ts';
 import { type Client, GiB, type Site, type SiteOptions, startSite, until } from '../support/site.ts';
-
-vi.setConfig({ testTimeout: 30_000, hookTimeout: 30_000 });
 
 const limits = { cores: 8, memory: 8 * GiB } as const;
 const vm = '/nodes/n1/qemu/100';
@@ -215,7 +213,7 @@ test('when the server ends, so do all consoles, also those of viewers that do no
   stuck.socket.pause();
   const began = performance.now();
   await ending.stopServer();
-  expect(performance.now() - began).toBeLessThan(3000);
+  expect(performance.now() - began).toBeLessThan(10_000);
   await until('it is closed', () => polite.closed?.code === 1001);
   await until('PVE has none open', () => ending.simulator.consoles === 0);
 });

@@ -13,9 +13,7 @@ const plenty = {
   local: 'unlimited',
 } as const;
 
-test('a change costs at most 3 reads before it is forwarded, however many instances there are, and looking at the quota none', {
-  timeout: 120_000,
-}, async () => {
+test('a change costs at most 3 reads before it is forwarded, however many instances there are, and looking at the quota none', async () => {
   await using site = await startSite({
     users: { carol: { ...plenty, vmid: [100_000, 199_999] } },
     simulator: { seed: 'demo', guests: 9000 },

@@ -1,9 +1,7 @@
 import { spawnSync } from 'node:child_process';
 import { expect, test } from 'vitest';
 
-test('the tour through the demo sees what it expects, also while the server has only just begun', {
-  timeout: 120_000,
-}, () => {
+test('the tour through the demo sees what it expects, also while the server has only just begun', () => {
   const { status, stdout, stderr } = spawnSync(process.execPath, ['scripts/demo.ts', '--check', '--guests', '2000'], {
     encoding: 'utf8',
   });

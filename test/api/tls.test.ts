@@ -8,13 +8,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { connect, type SecureVersion } from 'node:tls';
 import { Agent, fetch } from 'undici';
-import { afterAll, beforeAll, expect, test, vi } from 'vitest';
+import { afterAll, beforeAll, expect, test } from 'vitest';
 import { loadConfig } from '../../src/config.ts';
 import { openPair, PairWatch } from '../../src/routes/tls.ts';
-import { writePair } from '../support/certificates.ts';
+import { replaceFile, writePair } from '../support/certificates.ts';
 import { startSite, until } from '../support/site.ts';
-
-vi.setConfig({ testTimeout: 30_000, hookTimeout: 30_000 });
 
 let folder: string;
 beforeAll(async () => {
@@ -74,7 +72,7 @@ test('new connections get a new pair; what cannot be used is told once and chang
     const old = connect({ host: '127.0.0.1', port, rejectUnauthorized: false });
     await once(old, 'secureConnect');
 
-    await writeFile(first.settings.certificate, 'no certificate');
+    await replaceFile(first.settings.certificate, 'no certificate');
     await until('the log says so', () => told.length === 1);
     expect(told[0]).toContain(`the file ${first.settings.certificate} does not hold a certificate in PEM form`);
     await expect(shownAt(port)).resolves.toBe(fingerprintOf(first.certificate));
@@ -85,10 +83,10 @@ test('new connections get a new pair; what cannot be used is told once and chang
     await expect(shownAt(port, 'TLSv1.1')).rejects.toThrow();
     expect(old.destroyed).toBe(false);
 
-    await writeFile(first.settings.certificate, first.certificate);
+    await replaceFile(first.settings.certificate, first.certificate);
     await until('half a pair is told', () => told.at(-1)?.includes('is not that of the certificate') === true);
     await expect(shownAt(port)).resolves.toBe(fingerprintOf(other.certificate));
-    await writeFile(first.settings.key, first.key);
+    await replaceFile(first.settings.key, first.key);
     await until('both halves are in use', async () => (await shownAt(port)) === fingerprintOf(first.certificate));
     expect(told.filter((line) => line.includes('in PEM form'))).toHaveLength(1);
     old.destroy();
@@ -125,7 +123,7 @@ test('checking the configuration names the file and what is wrong with it, both 
   ]);
 });
 
-test('the demo plays its tour over TLS too', { timeout: 60_000 }, () => {
+test('the demo plays its tour over TLS too', () => {
   const args = ['scripts/demo.ts', '--check', '--tls'];
   const { status, stdout, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8' });
   expect(stdout).not.toContain('FAIL');

@@ -372,7 +372,7 @@ test('files of a size that PVE does not tell are for administrators', async () =
     });
 });
 
-test('a large upload takes hardly any memory of the server', { timeout: 120_000 }, async () => {
+test('a large upload takes hardly any memory of the server', async () => {
   const bytes = scale(256, 2048) * MiB;
   // With the options that the launcher, the unit and the image give to Node.
   const execArgv = ['--max-semi-space-size=4'];

@@ -1,6 +1,6 @@
 /** Certificates for tests, each its own authority. */
 
-import { writeFile } from 'node:fs/promises';
+import { rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { generate } from 'selfsigned';
 
@@ -29,7 +29,13 @@ export async function writePair(folder: string): Promise<CertificateFiles> {
     ],
   });
   const settings = { certificate: join(folder, 'certificate.pem'), key: join(folder, 'key.pem') };
-  await writeFile(settings.certificate, made.cert);
-  await writeFile(settings.key, made.private);
+  await replaceFile(settings.certificate, made.cert);
+  await replaceFile(settings.key, made.private);
   return { settings, certificate: made.cert, key: made.private };
+}
+
+/** Writes a file that nobody ever sees half of. */
+export async function replaceFile(path: string, text: string): Promise<void> {
+  await writeFile(`${path}.new`, text);
+  await rename(`${path}.new`, path);
 }

@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import { setTimeout as delay } from 'node:timers/promises';
-import { expect, test, vi } from 'vitest';
+import { expect, test } from 'vitest';
 import { WebSocket, WebSocketServer } from 'ws';
 import { UnauthenticatedError, UpstreamUnreachableError } from '../../../../src/errors.ts';
 import type { Credential } from '../../../../src/pve/call.ts';
@@ -9,8 +9,6 @@ import { consoleLimits } from '../../../../src/pve/console.ts';
 import { ConsoleSockets, type ConsoleSocketsOptions } from '../../../../src/routes/pve/console-sockets.ts';
 import { listening } from '../../../support/listening.ts';
 import { until } from '../../../support/site.ts';
-
-vi.setConfig({ testTimeout: 30_000 });
 
 const credential: Credential = { kind: 'token', token: 'alice@pve!x=y' };
 

@@ -3,9 +3,7 @@ import { expect, test } from 'vitest';
 import { compared, requests } from '../../../support/differential.ts';
 import { scale } from '../../../support/scale.ts';
 
-test('whatever a request looks like, PVE reads the same call in it as we do, or we refuse it', {
-  timeout: 120_000,
-}, () => {
+test('whatever a request looks like, PVE reads the same call in it as we do, or we refuse it', () => {
   const outcomes = { refused: 0, same: 0 };
   fc.assert(
     fc.property(requests, (sent) => {

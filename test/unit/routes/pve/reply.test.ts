@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import {
   BadRequestError,
+  ForbiddenError,
   NotReadyError,
   type Overrun,
   QuotaExceededError,
@@ -66,7 +67,15 @@ describe('a refusal', () => {
       400,
       { a: 'x; y' },
     ],
-    [new QuotaExceededError([overrun('cores', 'c'), overrun('memory', 'm')]), 403, { cores: 'c', memory: 'm' }],
+    [
+      new QuotaExceededError([overrun('cores', 'c'), overrun('memory', 'm')], ({ resource }) =>
+        resource === 'cores' ? ['cores', 'sockets'] : ['memory'],
+      ),
+      403,
+      { cores: 'c', sockets: 'c', memory: 'm' },
+    ],
+    [new ForbiddenError('not yours').at('vmid'), 403, { vmid: 'not yours' }],
+    [new ForbiddenError('not yours'), 403, undefined],
     [new UnknownMethodError("Method 'GET /x' not implemented"), 501, undefined],
     [new UpstreamDeadlineError('late'), 504, undefined],
     [new TypeError('a secret'), 500, undefined],
