@@ -1,8 +1,8 @@
 /** Who exists in the cluster, and who may do what: realms, users, groups, roles, tokens, access control lists. */
 
 import { randomUUID } from 'node:crypto';
-import type { Pool } from './cluster.ts';
-import { authUser, type Caller } from './method.ts';
+import { authUser, type Caller } from './call.ts';
+import type { Pool } from './model.ts';
 import { PveError } from './pve-error.ts';
 import { builtInRoles, privileges } from './roles.ts';
 import { fixedCode, type SecondFactor } from './second-factors.ts';

@@ -1,9 +1,9 @@
 /** What an administrator does at the cluster itself, past the API; and the truth about what the cluster holds. */
 
 import { addArchive, archiveWith } from './archives.ts';
-import type { Cluster, Guest, PendingValue, Volume } from './cluster.ts';
-import type { RemoteFile } from './files.ts';
+import type { Cluster } from './cluster.ts';
 import { isVolumeKey, newGuest, removeGuest, setRunning, volumeIn } from './guests.ts';
+import type { Guest, PendingValue, RemoteFile, Volume } from './model.ts';
 import { parseSize } from './sizes.ts';
 import { grow, ownerOf, splitVolid } from './volumes.ts';
 

@@ -17,10 +17,11 @@ import {
   sendLong,
 } from './answer.ts';
 import { authenticate, type Identity } from './authentication.ts';
+import { authUser, type RawParameters, type Verb } from './call.ts';
 import type { Cluster } from './cluster.ts';
 import type { Fault, Faults } from './faults.ts';
-import { authUser, Download, type MethodRow, Reply, Tunnel, type Verb } from './method.ts';
-import { demandPermission, type RawParameters } from './permission.ts';
+import { Download, type MethodRow, Reply, Tunnel } from './method.ts';
+import { demandPermission } from './permission.ts';
 import { HttpRefusal, PveError } from './pve-error.ts';
 import { mediaType, readApiPath, readTarget, type Target } from './reading.ts';
 import { knownMethod, type Payload, readPayload } from './receiving.ts';

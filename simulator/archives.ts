@@ -1,27 +1,12 @@
 /** Backups: what an archive holds, how it is named and read, and making one of a guest. */
 
-import type { Cluster, Guest, StorageDefinition, Volume } from './cluster.ts';
+import type { Cluster } from './cluster.ts';
 import { isCdrom, isDriveKey, parseDrive } from './drives.ts';
+import type { Archive, ArchivedDisk, Guest, StorageDefinition, Volume } from './model.ts';
 import { parseMount } from './mounts.ts';
 import { PveError } from './pve-error.ts';
 import { parseSize } from './sizes.ts';
 import { splitVolid } from './volumes.ts';
-
-export interface ArchivedDisk {
-  readonly key: string;
-  /** What the archive's header says; it decides how big the disk is when it comes back. */
-  readonly bytes: number;
-  readonly storage: string;
-  readonly format: string;
-}
-
-export interface Archive {
-  readonly type: Guest['type'];
-  /** The configuration of that day, without lock, snapshots and pending changes. */
-  readonly config: ReadonlyMap<string, string>;
-  /** The disks of a VM; a container's are read from its configuration. */
-  readonly disks: readonly ArchivedDisk[];
-}
 
 /** What a backup of the guest holds now. */
 export function archiveOf(cluster: Cluster, { type, node, config }: Guest): Archive {

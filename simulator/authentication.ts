@@ -2,7 +2,7 @@
 
 import type { IncomingHttpHeaders } from 'node:http';
 import type { Access } from './access.ts';
-import type { Caller } from './method.ts';
+import type { Caller } from './call.ts';
 import { HttpRefusal } from './pve-error.ts';
 import { percentDecode } from './reading.ts';
 

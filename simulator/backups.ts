@@ -1,10 +1,10 @@
 /** vzdump: backing up guests of a node, one after the other in one task. */
 
 import { addArchive, archiveOf } from './archives.ts';
-import type { Guest, StorageDefinition } from './cluster.ts';
 import { assertUnlocked, kindOf } from './guests.ts';
 import { refusalOf } from './locked-task.ts';
 import type { Context } from './method.ts';
+import type { Guest, StorageDefinition } from './model.ts';
 import { splitList } from './named-formats.ts';
 import { textOf } from './parameters.ts';
 import { demand, isRoot, may } from './permit.ts';
@@ -36,14 +36,14 @@ export function dumpGuests(context: Context): string {
   if (local.length === 0 && !param.all) return 'OK';
   if (param.storage !== undefined) demand(context, `/storage/${param.storage}`, ['Datastore.AllocateSpace']);
 
-  const locked = new Set<Guest>();
+  const locked = new Map<number, Guest>();
   const problems = new Map<number, PveError>();
-  for (const vmid of local) {
-    const problem = refusalOf(() => locked.add(lock(context, vmid)));
+  for (const vmid of new Set(local)) {
+    const problem = refusalOf(() => locked.set(vmid, lock(context, vmid)));
     if (problem !== undefined) problems.set(vmid, problem);
   }
   const unlock = () => {
-    for (const { config } of locked) config.delete('lock');
+    for (const { config } of locked.values()) config.delete('lock');
   };
   return cluster.tasks.start({
     node,
@@ -54,8 +54,9 @@ export function dumpGuests(context: Context): string {
       unlock();
       const storage = backupStorage(context);
       for (const vmid of local) if (!param.all) demand(context, `/vms/${vmid}`, ['VM.Backup']);
-      for (const guest of locked) {
-        const { vmid } = guest;
+      for (const vmid of local) {
+        const guest = locked.get(vmid);
+        if (guest === undefined) continue;
         if (param.all && !may(context, `/vms/${vmid}`, ['VM.Backup'])) continue;
         log(`INFO: Starting Backup of VM ${vmid} (${guest.type})`);
         const problem = refusalOf(() => dump(context, storage, guest, log));
@@ -103,10 +104,13 @@ function fleecingStorage(text: string | undefined): string | undefined {
   return enabled === '1' ? storage : undefined;
 }
 
-/** The guests that the parameters name, of all nodes, each once. */
+/** The guests that the parameters name, of all nodes; one that is named twice, twice. */
 function wantedGuests({ cluster, param }: Context): readonly number[] {
   const excluded = new Set(splitList(param.exclude).map(Number));
-  if (param.vmid !== undefined) return [...new Set(splitList(param.vmid).map(Number))].sort((a, b) => a - b);
+  if (param.vmid !== undefined)
+    return splitList(param.vmid)
+      .map(Number)
+      .sort((a, b) => a - b);
   if (param.pool === undefined)
     return param.all ? [...cluster.guests.keys()].filter((vmid) => !excluded.has(vmid)) : [];
   const pool = cluster.pools.get(String(param.pool));

@@ -1,10 +1,10 @@
 /** The same done to many guests, in one task that starts one for each and waits for it. */
 
-import type { Guest } from './cluster.ts';
 import { isTemplate, kindOf } from './guests.ts';
 import { startContainer, stopContainer } from './lxc-guests.ts';
 import type { Context } from './method.ts';
 import { migrateContainer, migrateVm } from './migrations.ts';
+import type { Guest } from './model.ts';
 import { demand } from './permit.ts';
 import { PveError } from './pve-error.ts';
 import { startVm, stopVm, suspendVm } from './qemu-power.ts';

@@ -1,13 +1,13 @@
 /** Copies of guests under a new vmid: full ones, and linked ones that share the disks of a template. */
 
 import { randomUUID } from 'node:crypto';
-import type { Guest, Volume } from './cluster.ts';
 import { canonicalNet, isCdrom, isCloudinit, isDriveKey, newMac, parseDrive, printDrive } from './drives.ts';
 import { qemuNet } from './formats.ts';
 import { assertUnlocked, guestAt, isTemplate, removeGuest } from './guests.ts';
 import { type HeldVolume, heldVolumes, withVolume } from './held-volumes.ts';
 import { reserveGuest } from './lifecycle.ts';
 import type { Context } from './method.ts';
+import type { Guest, Volume } from './model.ts';
 import { canonicalLxcNet, isMountKey, parseMount } from './mounts.ts';
 import { textOf } from './parameters.ts';
 import { demand, demandPool } from './permit.ts';

@@ -1,7 +1,7 @@
 /** Configuration writes as VMs and containers take them alike: what is set, deleted and taken back. */
 
-import type { Guest, PendingValue } from './cluster.ts';
 import { checkedFormats } from './formats.ts';
+import type { Guest, PendingValue } from './model.ts';
 import { splitList } from './named-formats.ts';
 import { familyOf, type OptionTable, optionOf } from './options.ts';
 import { PropertyError, parseProperties } from './property-string.ts';

@@ -1,9 +1,11 @@
-/** Consoles of guests: a port that waits for one connection, and what is spoken over it. */
+/** Consoles of guests and nodes: a port that waits for one connection, and what is spoken over it. */
 
 import type { Duplex } from 'node:stream';
-import type { Cluster } from './cluster.ts';
-import { authUser, type Context } from './method.ts';
+import type { Access } from './access.ts';
+import { authUser, type Caller } from './call.ts';
+import type { Guest } from './model.ts';
 import { PveError } from './pve-error.ts';
+import type { Tasks } from './tasks.ts';
 import { converse } from './web-socket.ts';
 
 const firstPort = 5900;
@@ -13,12 +15,27 @@ const patience = 10_000;
 
 interface Console {
   readonly kind: 'vnc' | 'terminal';
-  readonly vmid: number;
+  /** The guest; absent: the node itself. */
+  readonly vmid: number | undefined;
   readonly upid: string;
   /** What a terminal has to be told first. */
   readonly login: string;
   readonly timer: NodeJS.Timeout;
   socket?: Duplex;
+}
+
+/** What consoles need of their cluster. */
+interface Surroundings {
+  readonly access: Access;
+  readonly tasks: Tasks;
+  readonly guests: ReadonlyMap<number, Guest>;
+}
+
+/** Who asks for a console, and the node that it is on. */
+interface Asker {
+  readonly cluster: Surroundings;
+  readonly node: string;
+  readonly caller: Caller;
 }
 
 /** What a client needs to connect. */
@@ -38,18 +55,19 @@ export class Consoles {
   }
 
   /**
-   * Lets a port wait for one connection to the guest. A task of the guest runs from now until that connection ends or
-   * has not come in time; who stops the task cuts the connection.
+   * Lets a port wait for one connection to the guest, or to the node where none is given. A task runs from now until
+   * that connection ends or has not come in time; who stops the task cuts the connection.
    */
-  offer({ cluster, node, caller }: Context, kind: Console['kind'], vmid: number): Offer {
+  offer({ cluster, node, caller }: Asker, kind: Console['kind'], vmid?: number): Offer {
     const port = this.#freePort();
     const user = authUser(caller);
     const { access, tasks } = cluster;
-    const ticket = access.tickets.issueVnc({ authid: user, path: `/vms/${vmid}`, port }, access.seconds);
+    const path = vmid === undefined ? `/nodes/${node}` : `/vms/${vmid}`;
+    const ticket = access.tickets.issueVnc({ authid: user, path, port }, access.seconds);
     const upid = tasks.start({
       node,
-      type: 'vncproxy',
-      id: String(vmid),
+      type: vmid === undefined ? 'vncshell' : 'vncproxy',
+      id: vmid === undefined ? '' : String(vmid),
       caller,
       pace: 'by hand',
       run: () => {
@@ -65,9 +83,10 @@ export class Consoles {
   }
 
   /** Connects a WebSocket to the port; one that nobody waits at, or whose guest does not run, is closed. */
-  connect({ tasks, guests }: Cluster, port: number, socket: Duplex): void {
+  connect({ tasks, guests }: Surroundings, port: number, socket: Duplex): void {
     const waiting = this.#byPort.get(port);
-    if (waiting === undefined || waiting.socket !== undefined || guests.get(waiting.vmid)?.status !== 'running') {
+    const isUp = waiting?.vmid === undefined || guests.get(waiting.vmid)?.status === 'running';
+    if (waiting === undefined || waiting.socket !== undefined || !isUp) {
       socket.destroy();
       return;
     }
@@ -80,7 +99,7 @@ export class Consoles {
     }
   }
 
-  #giveUp({ tasks }: Cluster, port: number): void {
+  #giveUp({ tasks }: Pick<Surroundings, 'tasks'>, port: number): void {
     const waiting = this.#byPort.get(port);
     if (waiting !== undefined && waiting.socket === undefined) tasks.finish(waiting.upid);
   }

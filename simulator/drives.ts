@@ -1,8 +1,9 @@
 /** A VM's drives: reading and reprinting them, who may use which, and making their volumes. */
 
 import { randomInt } from 'node:crypto';
-import type { Cluster, Volume } from './cluster.ts';
+import type { Cluster } from './cluster.ts';
 import { driveFormats, qemuNet } from './formats.ts';
+import type { Volume } from './model.ts';
 import { familyOf } from './options.ts';
 import { type Asker, demand, demandVolume } from './permit.ts';
 import { type Properties, PropertyError, parseProperties, printProperties } from './property-string.ts';
@@ -120,8 +121,16 @@ export interface Site {
   readonly vmid: number;
 }
 
-/** The drive as the configuration keeps it; what is asked for anew is allocated now and its real name and size filled in. */
-export function realize(site: Site, key: string, drive: Properties, defaultStorage?: string): string {
+/**
+ * The drive as the configuration keeps it; what is asked for anew is allocated now and its real name and size filled in.
+ * Of a volume that is in `before`, the drive as it is now, PVE keeps what is said, a wrong size or none included.
+ */
+export function realize(
+  site: Site,
+  key: string,
+  drive: Properties,
+  { storage: defaultStorage, before }: { readonly storage?: string | undefined; readonly before?: string } = {},
+): string {
   const { format, 'import-from': source, ...kept } = drive;
   const { file = 'none' } = drive;
   const cloudinit = newCloudinitOf(drive, defaultStorage);
@@ -140,6 +149,7 @@ export function realize(site: Site, key: string, drive: Properties, defaultStora
     return printDrive(key, empty);
   }
   const fresh = newDiskOf(key, drive, defaultStorage);
+  if (before !== undefined && parseDrive(key, before).file === file) return printDrive(key, kept);
   if (fresh === undefined) return printDrive(key, { ...kept, size: formatSize(existing(site, file).bytes) });
   const bytes = source === undefined ? bytesOf(key, drive, fresh) : importedBytes(site, key, fresh, source);
   const volume = allocate(site.cluster, {

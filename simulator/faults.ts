@@ -1,6 +1,6 @@
 /** What tests make go wrong: the next call, or the next few, that match. */
 
-import type { Verb } from './method.ts';
+import type { Verb } from './call.ts';
 
 export type Fault =
   /** Refuses without acting; `refuseAfter` acts and then says that it failed. */

@@ -1,19 +1,10 @@
 /** Files that belong to no guest: how they are named, and how they come onto a storage. */
 
-import type { Cluster, StorageDefinition, Volume } from './cluster.ts';
+import type { Cluster } from './cluster.ts';
 import type { Context } from './method.ts';
+import type { RemoteFile, StorageDefinition, Volume } from './model.ts';
 import { PveError, parameterError } from './pve-error.ts';
 import { isFileStorage, splitVolid, storageOn } from './volumes.ts';
-
-/** What the world outside offers under a URL, as an appliance template, or as an image of a registry. */
-export interface RemoteFile {
-  readonly bytes: number;
-  /** Of the disk in an image; as big as the file when absent. */
-  readonly virtualBytes?: number;
-  readonly mimetype?: string;
-  /** What makes it an appliance template of PVE's own list. */
-  readonly appliance?: { readonly package: string; readonly version: string; readonly section: string };
-}
 
 type FileContent = 'iso' | 'vztmpl' | 'import';
 

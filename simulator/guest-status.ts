@@ -1,7 +1,8 @@
 /** How a guest does, as lists and status calls show it: made of its configuration, like PVE's own cached statistics. */
 
-import type { Cluster, Guest } from './cluster.ts';
+import type { Cluster } from './cluster.ts';
 import { isDriveKey } from './drives.ts';
+import type { Guest } from './model.ts';
 import { memoryOf } from './qemu-config.ts';
 import { MiB, parseSize } from './sizes.ts';
 

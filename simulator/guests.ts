@@ -1,8 +1,9 @@
 /** What PVE keeps about a guest, and the rules that VMs and containers share: digest, locks, pending changes, unused volumes. */
 
 import { createHash } from 'node:crypto';
-import type { Cluster, Guest, PendingValue } from './cluster.ts';
+import type { Cluster } from './cluster.ts';
 import type { Context } from './method.ts';
+import type { Guest, PendingValue } from './model.ts';
 import { lxcOptions, type OptionTable, qemuOptions, shownValue } from './options.ts';
 import { takeDevices } from './pci.ts';
 import { may } from './permit.ts';

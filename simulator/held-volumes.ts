@@ -1,7 +1,8 @@
 /** The volumes that a guest's configuration holds, whichever kind of guest it is. */
 
-import type { Cluster, Guest, Volume } from './cluster.ts';
+import type { Cluster } from './cluster.ts';
 import { isCdrom, isDriveKey, parseDrive, printDrive } from './drives.ts';
+import type { Guest, Volume } from './model.ts';
 import { isMountKey, parseMount, printMount } from './mounts.ts';
 import { PveError } from './pve-error.ts';
 import { formatSize } from './sizes.ts';

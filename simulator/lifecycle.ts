@@ -1,8 +1,8 @@
 /** How guests come and go: a vmid is taken, filled or given back, what bears its name is freed; and how they are started and stopped. */
 
-import type { Guest } from './cluster.ts';
 import { assertUnlocked, freeVolume, kindOf, newGuest, owns, pendingConfig, removeGuest, volumesIn } from './guests.ts';
 import type { Context } from './method.ts';
+import type { Guest } from './model.ts';
 import { demandSkiplock } from './permit.ts';
 import { PveError } from './pve-error.ts';
 

@@ -1,8 +1,8 @@
 /** Tasks that keep a guest locked from their answer until they end. */
 
-import type { Guest } from './cluster.ts';
 import { assertUnlocked } from './guests.ts';
 import type { Context } from './method.ts';
+import type { Guest } from './model.ts';
 import { PveError } from './pve-error.ts';
 
 export interface LockedTask {

@@ -1,7 +1,6 @@
 /** How PVE writes a container's configuration: what may be said, who may say it, and what of it takes effect when. */
 
 import { permissionError } from './access.ts';
-import type { Guest, PendingValue } from './cluster.ts';
 import { applyPending, type ConfigWrite, type Effects, type PartialFault } from './config-write.ts';
 import { checkedFormats } from './formats.ts';
 import {
@@ -15,11 +14,13 @@ import {
   saved,
   volumeIn,
 } from './guests.ts';
+import type { Guest, PendingValue } from './model.ts';
 import { canonicalLxcNet, demandMount, isMountKey, makeVolume, measured, parseMount } from './mounts.ts';
 import { lxcOptions, optionOf } from './options.ts';
-import { type Asker, demand, demandOnGuest, isRoot } from './permit.ts';
+import { type Asker, demand, demandBridges, demandOnGuest, isRoot } from './permit.ts';
 import { parseProperties } from './property-string.ts';
 import { PveError } from './pve-error.ts';
+import { assertReplicable } from './replication.ts';
 
 /** The options of a create or a write: nets are reprinted, mount points keep their text until they take effect. */
 export function canonicalLxcOptions(given: ReadonlyMap<string, string>): Map<string, string> {
@@ -50,6 +51,7 @@ export function demandLxcOptions(
     else demandFeatures(asker, vmid, pool, set.get(key) ?? '', unprivileged);
     if (key === 'startup') demand(asker, '/', ['Sys.Modify']);
   }
+  demandBridges(asker, set);
 }
 
 function demandFeatures(
@@ -77,6 +79,7 @@ const undeletable = ['rootfs', 'memory', 'ostype'];
 
 /** Writes all keys into the pending part, then lets take effect what can; what stays pending keeps its literal text. */
 export function writeLxcConfig(asker: Asker, guest: Guest, write: ConfigWrite, fault?: PartialFault): void {
+  assertReplicable(asker.cluster, guest, write.set);
   for (const key of write.revert) guest.pending.delete(key);
   const steps = [
     ...write.delete.map((key) => () => removeOption(guest, key)),

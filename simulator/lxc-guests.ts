@@ -1,6 +1,5 @@
 /** Making, growing, moving, starting and destroying containers. */
 
-import type { Guest, Volume } from './cluster.ts';
 import { givenOptions } from './config-write.ts';
 import {
   assertDigest,
@@ -22,6 +21,7 @@ import { assertNoClones, assertRunning, freeAll, power, reserveGuest, undoing } 
 import { applyAllLxcPending, canonicalLxcOptions, demandLxcOptions, demandMounts } from './lxc-config.ts';
 import { restoreContainer } from './lxc-restore.ts';
 import type { Context } from './method.ts';
+import type { Guest, Volume } from './model.ts';
 import { isMountKey, makeVolume, parseMount, placed, printMount } from './mounts.ts';
 import { copyOrGive } from './moving.ts';
 import { lxcOptions } from './options.ts';
@@ -29,6 +29,7 @@ import { textOf } from './parameters.ts';
 import { demand, demandAllocate, demandVolume } from './permit.ts';
 import type { Properties } from './property-string.ts';
 import { PveError } from './pve-error.ts';
+import { assertNoJobs, dropJobs } from './replication.ts';
 import { formatSize, resizedBytes } from './sizes.ts';
 import { allocate, grow, handOver } from './volumes.ts';
 
@@ -92,6 +93,7 @@ export function destroyContainer(context: Context, guest: Guest): string {
     if (guest.status === 'running' && !param.force) {
       throw new PveError(500, `unable to destroy CT ${guest.vmid} - container is running`);
     }
+    if (!param.purge) assertNoJobs(cluster, guest.vmid);
     assertNoClones(context, guest);
   };
   assertDestroyable();
@@ -106,6 +108,7 @@ export function destroyContainer(context: Context, guest: Guest): string {
       for (const volid of kept) if (owns(guest, volid)) freeVolume(cluster, guest, volid);
       freeAll(context, guest, Boolean(param['destroy-unreferenced-disks']));
       removeGuest(cluster, guest.vmid);
+      dropJobs(cluster, guest.vmid);
     },
   });
 }

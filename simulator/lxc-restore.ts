@@ -2,12 +2,12 @@
 
 import { archiveAt } from './archives.ts';
 import { withNewMac } from './clones.ts';
-import type { Guest, Volume } from './cluster.ts';
 import { givenOptions } from './config-write.ts';
 import { assertUnlocked, assertUnprotected, freeVolume, owns, removeGuest, setRunning, volumesIn } from './guests.ts';
 import { overwritten, reserveGuest } from './lifecycle.ts';
 import { canonicalLxcOptions, demandLxcOptions, demandMounts } from './lxc-config.ts';
 import type { Context } from './method.ts';
+import type { Guest, Volume } from './model.ts';
 import { demandRootdir, isMountKey, makeVolume, parseMount, placed, printMount } from './mounts.ts';
 import { lxcOptions } from './options.ts';
 import { textOf } from './parameters.ts';

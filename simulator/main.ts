@@ -3,6 +3,7 @@
 import { writeSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { type Simulator, startSimulator } from './index.ts';
+import { runReplication } from './replication.ts';
 
 const usage =
   'usage: node simulator/main.ts [--port N] [--host NAME] [--guests N] [--tls] [--task-ms N] [--ready-fd N]';
@@ -25,6 +26,7 @@ async function main(): Promise<void> {
     guests: integer('--guests', values.guests),
     taskPace: integer('--task-ms', values['task-ms']),
   });
+  setInterval(() => runReplication(simulator.cluster), 60_000).unref();
   for (const signal of ['SIGINT', 'SIGTERM'] as const)
     process.once(signal, () => void simulator[Symbol.asyncDispose]());
   console.log(describe(simulator, host));

@@ -1,11 +1,10 @@
 /** How one PVE API method is written down in the simulator: one row a method, found by the router by method and path. */
 
 import type { Duplex } from 'node:stream';
+import type { Caller, Verb } from './call.ts';
 import type { Cluster } from './cluster.ts';
 import type { Fault } from './faults.ts';
 import type { UploadedFile } from './upload.ts';
-
-export type Verb = 'GET' | 'POST' | 'PUT' | 'DELETE';
 
 /** What one parameter may be, in PVE's own schema words. */
 export interface Schema {
@@ -34,19 +33,6 @@ export interface Schema {
 export type Check = readonly unknown[];
 
 export type Permissions = { readonly user: 'all' | 'world' } | { readonly check: Check } | 'root@pam';
-
-/** Who calls: a user, or a token of that user. */
-export interface Caller {
-  /** `user@realm`. */
-  readonly user: string;
-  /** `user@realm!id` when an API token was shown. */
-  readonly token?: string;
-}
-
-/** The token id when there is one, else the user: what PVE calls authuser. */
-export function authUser(caller: Caller): string {
-  return caller.token ?? caller.user;
-}
 
 export interface Context {
   readonly cluster: Cluster;

@@ -1,13 +1,15 @@
 /** Moving guests to other nodes, and their local volumes with them. */
 
-import type { Cluster, Guest, Volume } from './cluster.ts';
+import type { Cluster } from './cluster.ts';
 import { assertUnlocked, isVolumeKey, pendingConfig, volumeIn, volumesIn } from './guests.ts';
 import { startLocked } from './locked-task.ts';
 import type { Context } from './method.ts';
+import type { Guest, Volume } from './model.ts';
 import { splitList } from './named-formats.ts';
 import { alternativesOn } from './pci.ts';
 import { demand, demandOnGuest, demandRootFor } from './permit.ts';
 import { PveError, parameterError } from './pve-error.ts';
+import { jobsOf, replicatedVolumes, runJob, switchJobs } from './replication.ts';
 import { allocate, isOnNode, storageOn } from './volumes.ts';
 
 /** Where a local volume goes: to the storage that is said for its own, else to the one for all, else to one of the same name. */
@@ -120,13 +122,16 @@ function move(context: Context, guest: Guest, type: string, map: StorageMap, dem
     lock: 'migrate',
     check() {
       if (cluster.nodes.get(target)?.online === false) throw new PveError(500, `node '${target}' is offline`);
+      demandReplicated(context, guest);
       demandFit();
       for (const storage of storagesOf(context, guest)) storageOn(cluster, target, storage);
       for (const { storage } of localVolumes(context, guest)) storageOn(cluster, target, map(storage));
     },
     work() {
       const names = new Map<string, string>();
+      const [source, replicas] = [guest.node, replicate(context, guest)];
       for (const volume of localVolumes(context, guest)) {
+        if (replicas.has(volume.volid)) continue;
         names.set(volume.volid, carry(context, guest, volume, map(volume.storage)).volid);
       }
       guest.config = renamed(guest.config, names);
@@ -140,8 +145,27 @@ function move(context: Context, guest: Guest, type: string, map: StorageMap, dem
         guest.snapshots.set(snapshot.name, { ...snapshot, config: renamed(snapshot.config, names) });
       }
       guest.node = target;
+      if (replicas.size > 0) switchJobs(cluster, guest.vmid, source, target);
     },
   });
+}
+
+/** A running guest that has replicas goes only to where they are, and none goes by a job that is about to end. */
+function demandReplicated({ cluster, param }: Context, guest: Guest): void {
+  const jobs = jobsOf(cluster, guest.vmid);
+  const job = jobs.find(({ target }) => target === param.target);
+  if (job?.remove_job !== undefined)
+    throw new PveError(500, 'refusing to migrate replicated VM whose replication job is marked for removal');
+  if (guest.status === 'running' && jobs.length > 0 && job === undefined)
+    throw new PveError(500, `Cannot live-migrate replicated VM to node '${param.target}' - not a replication target.`);
+}
+
+/** Where a job leads to the target, it runs once more; those volumes are there then, and stay here as the new replicas. */
+function replicate({ cluster, param }: Context, guest: Guest): ReadonlySet<string> {
+  const job = jobsOf(cluster, guest.vmid).find(({ target }) => target === param.target);
+  if (job === undefined) return new Set();
+  runJob(cluster, job);
+  return new Set(replicatedVolumes(cluster, guest).map(({ volid }) => volid));
 }
 
 /** Every configuration of the guest: current, pending, and of snapshots. */

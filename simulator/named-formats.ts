@@ -1,5 +1,6 @@
 /** PVE's named formats of single values. A format that is not here is checked by the method that takes it. */
 
+import { isIP } from 'node:net';
 import { privileges } from './roles.ts';
 
 interface NamedFormat {
@@ -11,6 +12,8 @@ interface NamedFormat {
 function pattern(expression: RegExp, fault: string): NamedFormat {
   return { matches: (value) => expression.test(value), fault };
 }
+
+const dnsName = /^([a-z0-9]([a-z0-9-]*[a-z0-9])?)(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$/i;
 
 const formats: Readonly<Record<string, NamedFormat>> = {
   'pve-vmid': pattern(/^[1-9][0-9]{2,8}$/, 'value does not look like a valid VM ID'),
@@ -33,10 +36,11 @@ const formats: Readonly<Record<string, NamedFormat>> = {
   'pve-task-status-type': pattern(/^(unknown|error|warning|ok)$/i, 'invalid status type'),
   'mac-addr': pattern(/^[a-f0-9][02468ace](:[a-f0-9]{2}){5}$/i, 'value does not look like a valid unicast MAC address'),
   'disk-size': pattern(/^\d+(\.\d+)?([KMGT](iB)?)?$/, 'value does not look like a valid disk size'),
-  'dns-name': pattern(
-    /^([a-z0-9]([a-z0-9-]*[a-z0-9])?)(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$/i,
-    'value does not look like a valid DNS name',
-  ),
+  'dns-name': pattern(dnsName, 'value does not look like a valid DNS name'),
+  address: {
+    matches: (value) => isIP(value) !== 0 || dnsName.test(value),
+    fault: 'value does not look like a valid address',
+  },
   'email-opt': pattern(
     /^([\w+-~]+(\.[\w+-~]+)*@[a-z0-9-]+(\.[a-z0-9-]+)*)?$/i,
     'value does not look like a valid email address',

@@ -1,18 +1,10 @@
 /** Host devices that a VM takes for itself: by their place on the host, or by a name that the cluster gives them. */
 
-import type { Cluster, ClusterNode, Guest } from './cluster.ts';
+import type { Cluster } from './cluster.ts';
 import { checkedFormats } from './formats.ts';
+import type { ClusterNode, Guest, PciMapping } from './model.ts';
 import { type Properties, type PropertyFormat, parseProperties } from './property-string.ts';
 import { PveError } from './pve-error.ts';
-
-export interface PciMapping {
-  readonly id: string;
-  readonly description?: string;
-  readonly mdev?: boolean;
-  readonly 'live-migration-capable'?: boolean;
-  /** Alternatives, one property string each; a VM gets the first of its node that is free. */
-  readonly map: readonly string[];
-}
 
 const identity = /^[0-9A-Fa-f]{4}:[0-9A-Fa-f]{4}$/;
 const place = '[a-f0-9]{4,}:[a-f0-9]{2}:[a-f0-9]{2}(?:\\.[a-f0-9])?';

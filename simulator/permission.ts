@@ -1,11 +1,9 @@
 /** PVE's published permission expressions. */
 
 import { type Access, normalisePath, permissionError, splitTokenId } from './access.ts';
-import { authUser, type Caller, type Check, type Permissions } from './method.ts';
+import { authUser, type Caller, type RawParameters } from './call.ts';
+import type { Check, Permissions } from './method.ts';
 import { splitList } from './named-formats.ts';
-
-/** Parameters as they were sent: PVE asks for permission before it looks at their form. */
-export type RawParameters = ReadonlyMap<string, unknown>;
 
 interface Question {
   readonly access: Access;

@@ -1,8 +1,9 @@
 /** The permission checks that PVE makes inside a method, beside the published expression. */
 
 import { permissionError } from './access.ts';
+import { authUser, type Caller } from './call.ts';
 import type { Cluster } from './cluster.ts';
-import { authUser, type Caller, type Context } from './method.ts';
+import type { Context } from './method.ts';
 import { PveError, parameterError } from './pve-error.ts';
 import { ownerOf, splitVolid } from './volumes.ts';
 
@@ -32,6 +33,19 @@ export function demandOnGuest(
 ): void {
   if (pool !== undefined && may(asker, `/pool/${pool}`, privileges, any)) return;
   demand(asker, `/vms/${vmid}`, privileges, any);
+}
+
+/** Refuses network cards on a bridge, or on VLANs of it, that the caller may not use, whether or not they have them already. */
+export function demandBridges(asker: Asker, set: ReadonlyMap<string, string>): void {
+  for (const [key, card] of set) {
+    const bridge = /^net\d+$/.test(key) ? /(?:^|,)bridge=([^,]+)/.exec(card)?.[1] : undefined;
+    if (bridge === undefined) continue;
+    const tag = /(?:^|,)tag=(\d+)/.exec(card)?.[1];
+    const trunks = /(?:^|,)trunks=([^,]+)/.exec(card)?.[1]?.split(';') ?? [];
+    const vlans = [...(tag === undefined ? [] : [tag]), ...trunks];
+    for (const vlan of vlans.length === 0 ? [''] : vlans)
+      demand(asker, `/sdn/zones/localnetwork/${bridge}${vlan === '' ? '' : `/${vlan}`}`, ['SDN.Use']);
+  }
 }
 
 /** Compares with root@pam itself, so that a token of root@pam is not it. */

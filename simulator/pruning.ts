@@ -1,7 +1,8 @@
 /** Which backups of a guest stay: PVE's keep rules. */
 
 import { backupType } from './archives.ts';
-import type { Cluster, Guest, StorageDefinition, Volume } from './cluster.ts';
+import type { Cluster } from './cluster.ts';
+import type { Guest, StorageDefinition, Volume } from './model.ts';
 import { type Property, PropertyError, type PropertyFormat, parseProperties } from './property-string.ts';
 import { parameterError } from './pve-error.ts';
 

@@ -1,6 +1,5 @@
 /** How PVE writes a VM's configuration: what may be said, who may say it, and what of it takes effect when. */
 
-import type { Guest, PendingValue } from './cluster.ts';
 import { applyPending, type ConfigWrite, type Effects, type PartialFault } from './config-write.ts';
 import {
   canonicalNet,
@@ -23,11 +22,13 @@ import {
   saved,
   volumeIn,
 } from './guests.ts';
+import type { Guest, PendingValue } from './model.ts';
 import { splitList } from './named-formats.ts';
 import { familyOf, optionOf, qemuOptions } from './options.ts';
-import { type Asker, demand, demandOnGuest, isRoot } from './permit.ts';
+import { type Asker, demand, demandBridges, demandOnGuest, isRoot } from './permit.ts';
 import { parseProperties } from './property-string.ts';
 import { PveError } from './pve-error.ts';
+import { assertReplicable } from './replication.ts';
 import { volidOf } from './volumes.ts';
 
 /** The options of a create or a write in canonical text: `cdrom` is `ide2`, drives and nets are reprinted. */
@@ -70,6 +71,7 @@ export function demandOptions(
     else for (const value of [before.get(key), set.get(key)]) demandValue(asker, vmid, pool, key, value);
     if (key === 'startup') demand(asker, '/', ['Sys.Modify']);
   }
+  demandBridges(asker, set);
   demandMappings(asker, set, before);
 }
 
@@ -147,6 +149,7 @@ export function demandStorages(
  */
 export function writeQemuConfig(asker: Asker, guest: Guest, write: ConfigWrite, fault?: PartialFault): void {
   const { set, removed } = withReverts(guest, write);
+  assertReplicable(asker.cluster, guest, write.set);
   assertBalloon(guest, set);
   const steps = [
     ...removed.map((key) => () => removeOption(asker, guest, key, write.force)),
@@ -225,7 +228,8 @@ function setOption(asker: Asker, guest: Guest, key: string, value: string, set: 
   if (pending === value) return;
   if (isDriveKey(key)) {
     const site = { cluster: asker.cluster, node: guest.node, vmid: guest.vmid };
-    const realized = realize(site, key, parseDrive(key, value));
+    const before = guest.config.get(key);
+    const realized = realize(site, key, parseDrive(key, value), before === undefined ? {} : { before });
     if (pending !== undefined) {
       // Only then is it no longer pending, and its volume free to be kept as unused.
       guest.pending.delete(key);

@@ -1,12 +1,12 @@
 /** Making and destroying VMs. */
 
 import { randomUUID } from 'node:crypto';
-import type { Guest } from './cluster.ts';
 import { givenOptions } from './config-write.ts';
 import { isCdrom, isDriveKey, parseDrive, realize } from './drives.ts';
 import { assertUnlocked, assertUnprotected, removeGuest } from './guests.ts';
 import { assertNoClones, freeAll, reserveGuest, undoing } from './lifecycle.ts';
 import type { Context } from './method.ts';
+import type { Guest } from './model.ts';
 import { qemuOptions } from './options.ts';
 import { textOf } from './parameters.ts';
 import { demand, demandAllocate, demandSkiplock } from './permit.ts';
@@ -14,6 +14,7 @@ import { PveError } from './pve-error.ts';
 import { canonicalOptions, demandOptions, demandStorages } from './qemu-config.ts';
 import { autostart } from './qemu-power.ts';
 import { restoreVm } from './qemu-restore.ts';
+import { assertNoJobs, dropJobs } from './replication.ts';
 
 /** The QEMU that makes new VMs, as their `meta` says. */
 const qemuVersion = '10.1.2';
@@ -54,7 +55,7 @@ function fill(context: Context, guest: Guest, set: ReadonlyMap<string, string>, 
   const { cluster, node } = context;
   const site = { cluster, node, vmid: guest.vmid };
   for (const [key, value] of set) {
-    guest.config.set(key, isDriveKey(key) ? realize(site, key, parseDrive(key, value), storage) : value);
+    guest.config.set(key, isDriveKey(key) ? realize(site, key, parseDrive(key, value), { storage }) : value);
   }
   const { config } = guest;
   config.set('meta', `creation-qemu=${qemuVersion},ctime=${Math.floor(cluster.now() / 1000)}`);
@@ -87,6 +88,7 @@ export function destroyVm(context: Context, guest: Guest): string {
     assertUnprotected(guest, `can't remove VM ${guest.vmid}`);
     if (!param.skiplock) assertUnlocked(guest);
     if (guest.status === 'running') throw new PveError(500, `VM ${guest.vmid} is running - destroy failed`);
+    if (!param.purge) assertNoJobs(cluster, guest.vmid);
     assertNoClones(context, guest);
   };
   assertDestroyable();
@@ -99,6 +101,7 @@ export function destroyVm(context: Context, guest: Guest): string {
       assertDestroyable();
       freeAll(context, guest, Boolean(param['destroy-unreferenced-disks']));
       removeGuest(cluster, guest.vmid);
+      dropJobs(cluster, guest.vmid);
     },
   });
 }

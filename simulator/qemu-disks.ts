@@ -1,6 +1,5 @@
 /** Growing, moving and handing over a VM's drives. */
 
-import type { Guest, Volume } from './cluster.ts';
 import { isCdrom, isDriveKey, parseDrive, printDrive } from './drives.ts';
 import {
   assertDigest,
@@ -14,6 +13,7 @@ import {
   saved,
 } from './guests.ts';
 import type { Context } from './method.ts';
+import type { Guest, Volume } from './model.ts';
 import { copyOrGive } from './moving.ts';
 import { demand, demandSkiplock } from './permit.ts';
 import type { Properties } from './property-string.ts';

@@ -1,10 +1,10 @@
 /** Starting, stopping and suspending VMs. */
 
-import type { Guest } from './cluster.ts';
 import { qemuCores } from './guest-status.ts';
 import { freeVolume, isTemplate, setRunning, volumeIn } from './guests.ts';
 import { assertRunning, power } from './lifecycle.ts';
 import type { Context } from './method.ts';
+import type { Guest } from './model.ts';
 import { demand, demandOnGuest } from './permit.ts';
 import { PveError } from './pve-error.ts';
 import { applyAllPending, memoryOf } from './qemu-config.ts';

@@ -1,9 +1,8 @@
 /** Making VMs of backups, new ones or in place of what they were. */
 
 import { randomUUID } from 'node:crypto';
-import { type Archive, archiveAt } from './archives.ts';
+import { archiveAt } from './archives.ts';
 import { withNewMac } from './clones.ts';
-import type { Guest, Volume } from './cluster.ts';
 import { givenOptions } from './config-write.ts';
 import { isCdrom, isCloudinit, isDriveKey, parseDrive, printDrive } from './drives.ts';
 import {
@@ -18,6 +17,7 @@ import {
 } from './guests.ts';
 import { overwritten, reserveGuest } from './lifecycle.ts';
 import type { Context } from './method.ts';
+import type { Archive, Guest, Volume } from './model.ts';
 import { qemuOptions } from './options.ts';
 import { textOf } from './parameters.ts';
 import { demand, demandAllocate, demandVolume } from './permit.ts';

@@ -1,7 +1,6 @@
 /** How PVE reads a request: its path, its query, its body, with all their oddities. Bytes are kept as Latin-1 characters until they become values. */
 
-import type { Verb } from './method.ts';
-import type { RawParameters } from './permission.ts';
+import type { RawParameters, Verb } from './call.ts';
 import { PveError } from './pve-error.ts';
 
 export interface Target {

@@ -2,8 +2,7 @@
 
 import type { IncomingMessage } from 'node:http';
 import type { Identity } from './authentication.ts';
-import type { Verb } from './method.ts';
-import type { RawParameters } from './permission.ts';
+import type { RawParameters, Verb } from './call.ts';
 import { HttpRefusal } from './pve-error.ts';
 import { mediaType, readParameters, type Target } from './reading.ts';
 import { readUpload, type UploadedFile } from './upload.ts';

@@ -1,6 +1,7 @@
 /** Finds the method of a call, the way PVE walks its tree: fixed words first, then a parameter. */
 
-import type { MethodRow, Verb } from './method.ts';
+import type { Verb } from './call.ts';
+import type { MethodRow } from './method.ts';
 import { componentsOf } from './reading.ts';
 
 export interface Route {

@@ -1,8 +1,8 @@
 /** PVE's verification of parameters: closed schemas, one fault for each parameter, texts as PVE words them. */
 
+import type { RawParameters } from './call.ts';
 import type { MethodRow, Schema } from './method.ts';
 import { formatFault } from './named-formats.ts';
-import type { RawParameters } from './permission.ts';
 import { parameterError } from './pve-error.ts';
 
 export type Verified = Readonly<Record<string, unknown>>;

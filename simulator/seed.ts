@@ -1,7 +1,8 @@
 /** Clusters to start from: an empty one, and one with tenants and guests for the demo. */
 
 import { addGuest, addPciMapping, addVolume, type GuestSketch, publish } from './administrator.ts';
-import type { Cluster, PciDevice, StorageDefinition } from './cluster.ts';
+import type { Cluster } from './cluster.ts';
+import type { PciDevice, StorageDefinition } from './model.ts';
 import { GiB, MiB } from './sizes.ts';
 
 export interface SeedOptions {

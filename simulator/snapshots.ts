@@ -1,7 +1,6 @@
 /** Snapshots of guests: taking them, going back to them, and giving them up. */
 
 import { randomUUID } from 'node:crypto';
-import type { Guest, Snapshot } from './cluster.ts';
 import {
   freeVolume,
   isInUse,
@@ -17,6 +16,7 @@ import {
 import { heldVolids, heldVolumes } from './held-volumes.ts';
 import { startLocked } from './locked-task.ts';
 import type { Context } from './method.ts';
+import type { Guest, Snapshot } from './model.ts';
 import { PveError } from './pve-error.ts';
 import { stateBytes, stateStorage } from './qemu-power.ts';
 import { chainOf, chainSnapshot } from './volume-chain.ts';

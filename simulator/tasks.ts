@@ -1,6 +1,6 @@
 /** PVE's tasks: what runs, what ran, and how fast. */
 
-import { authUser, type Caller } from './method.ts';
+import { authUser, type Caller } from './call.ts';
 
 /** How long tasks take: at once (ended before the answer goes out), after so many ms, or when the test calls `finish`. */
 export type TaskPace = 'at once' | number | 'by hand';

@@ -1,9 +1,9 @@
 /** Turning guests into templates: their disks become bases of linked clones. */
 
-import type { Guest } from './cluster.ts';
 import { assertUnlocked, isTemplate, kindOf } from './guests.ts';
 import { heldVolumes, withVolume } from './held-volumes.ts';
 import type { Context } from './method.ts';
+import type { Guest } from './model.ts';
 import { PveError } from './pve-error.ts';
 import { canBeBase, isBase, makeBase } from './volumes.ts';
 

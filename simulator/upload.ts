@@ -1,7 +1,7 @@
 /** Uploads as PVE's HTTP server reads them: a few fields, then one file, which is looked at as it passes and never held. */
 
 import { createHash, type Hash } from 'node:crypto';
-import type { RawParameters } from './permission.ts';
+import type { RawParameters } from './call.ts';
 import { HttpRefusal } from './pve-error.ts';
 import { readForm } from './reading.ts';
 

@@ -1,6 +1,7 @@
 /** Storages where a snapshot is a volume of its own, of the full size, below the one that goes on being written. */
 
-import type { Cluster, Volume } from './cluster.ts';
+import type { Cluster } from './cluster.ts';
+import type { Volume } from './model.ts';
 import { splitVolid } from './volumes.ts';
 
 /** What a snapshot of that name allocates for the volume, where its storage makes chains of volumes. */

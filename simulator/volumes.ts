@@ -1,61 +1,9 @@
 /** The volumes of the cluster's storages: how each kind of storage names and sizes them, and who owns them by name. */
 
-import type { Cluster, StorageDefinition, Volume } from './cluster.ts';
+import type { Cluster } from './cluster.ts';
+import type { StorageDefinition, Volume } from './model.ts';
 import { PveError, parameterError } from './pve-error.ts';
 import { MiB, roundUp } from './sizes.ts';
-
-/** All volumes, found by name, by guest and by storage without looking at the others. */
-export class Volumes {
-  readonly #byKey = new Map<string, Volume>();
-  readonly #byGuest = new Map<number, Set<Volume>>();
-  readonly #byStorage = new Map<string, Set<Volume>>();
-
-  get size(): number {
-    return this.#byKey.size;
-  }
-
-  /** The volume as this node sees it: its own, or one on a shared storage. */
-  get(node: string, volid: string): Volume | undefined {
-    return this.#byKey.get(keyOf('', volid)) ?? this.#byKey.get(keyOf(node, volid));
-  }
-
-  add(volume: Volume): Volume {
-    const key = keyOf(volume.node, volume.volid);
-    if (this.#byKey.has(key)) throw new PveError(500, `disk image '${volume.volid}' already exists`);
-    this.#byKey.set(key, volume);
-    if (volume.vmid !== undefined) memberSet(this.#byGuest, volume.vmid).add(volume);
-    memberSet(this.#byStorage, keyOf(volume.node, volume.storage)).add(volume);
-    return volume;
-  }
-
-  remove(volume: Volume): void {
-    this.#byKey.delete(keyOf(volume.node, volume.volid));
-    if (volume.vmid !== undefined) this.#byGuest.get(volume.vmid)?.delete(volume);
-    this.#byStorage.get(keyOf(volume.node, volume.storage))?.delete(volume);
-  }
-
-  /** Everything that is named after the guest, on all storages and nodes. */
-  ofGuest(vmid: number): readonly Volume[] {
-    return [...(this.#byGuest.get(vmid) ?? [])];
-  }
-
-  /** What the storage shows on this node. */
-  onStorage({ storage, shared }: StorageDefinition, node: string): readonly Volume[] {
-    return [...(this.#byStorage.get(keyOf(shared ? '' : node, storage)) ?? [])];
-  }
-}
-
-function keyOf(node: string, name: string): string {
-  return `${node}|${name}`;
-}
-
-function memberSet<Key>(index: Map<Key, Set<Volume>>, key: Key): Set<Volume> {
-  const known = index.get(key);
-  if (known !== undefined) return known;
-  const fresh = new Set<Volume>();
-  index.set(key, fresh);
-  return fresh;
-}
 
 interface StorageKind {
   /** Volumes are files below a directory per guest. */
@@ -70,6 +18,8 @@ interface StorageKind {
   readonly bases: boolean;
   /** So can a snapshot of a volume. */
   readonly snapshotBases?: true;
+  /** Volumes can be copied to other nodes by replication jobs. */
+  readonly replicates?: true;
 }
 
 const fileStorage: StorageKind = { files: true, step: 1024, snapshots: ['qcow2'], bases: true };
@@ -82,7 +32,7 @@ const kinds: Readonly<Record<string, StorageKind>> = {
   lvm: { files: false, step: 4 * MiB, snapshots: [], bases: false },
   lvmthin: { ...thin, step: 4 * MiB, snapshotBases: true },
   rbd: { ...thin, step: MiB, snapshotBases: true },
-  zfspool: { ...thin, step: MiB, subvolumes: true },
+  zfspool: { ...thin, step: MiB, subvolumes: true, replicates: true },
 };
 
 const chain: StorageKind = { files: false, step: 4 * MiB, snapshots: ['qcow2'], bases: false };
@@ -228,6 +178,12 @@ export function handOver(cluster: Cluster, volume: Volume, node: string, vmid: n
 export function canSnapshot(cluster: Cluster, { storage, format }: Volume): boolean {
   const definition = cluster.storages.get(storage);
   return definition !== undefined && kindOf(definition).snapshots.includes(format);
+}
+
+/** Whether replication jobs can copy the volumes of a storage. */
+export function canReplicate({ storages }: Cluster, storage: string): boolean {
+  const definition = storages.get(storage);
+  return definition !== undefined && !definition.shared && kindOf(definition).replicates === true;
 }
 
 /** Whether the volume's storage can make linked clones of volumes. */

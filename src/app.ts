@@ -11,9 +11,10 @@ import Fastify, {
 } from 'fastify';
 import type { Config } from './config.ts';
 import { aasRoutes } from './routes/aas/index.ts';
-import { plainText, refusalOf } from './routes/edge.ts';
+import { addressBehind, isAmong } from './routes/client-address.ts';
+import { shareConnections } from './routes/connections.ts';
+import { logLevelOf, plainText, refusalOf } from './routes/edge.ts';
 import { type Health, healthRoute } from './routes/health.ts';
-import type { Load } from './routes/load.ts';
 import { pveRoutes, sayPveError } from './routes/pve/index.ts';
 import { takeKnownReads } from './routes/pve/known-reads.ts';
 import type { Rooms } from './routes/rooms.ts';
@@ -25,7 +26,7 @@ const headersTimeout = 10_000;
 const handshakeTimeout = 10_000;
 const connectionsCheckingInterval = 2000;
 
-/** Connections at a time, idle ones and WebSockets included; further ones are closed at once. */
+/** Connections at a time. */
 const maxConnections = 4096;
 
 /** How long, in ms beyond the longest wait for a task, a connection may stand still before it counts as dead. */
@@ -34,19 +35,13 @@ const stillness = 90_000;
 /** UPIDs and volume ids are longer than what Fastify takes for a parameter. */
 const maxParamLength = 1024;
 
-/** What the server knows of itself. */
-export interface Condition {
-  readonly load: Load;
-  readonly health: () => Health;
-}
-
 /** The server with all its surfaces; it does not listen yet. */
 export function buildApp(
   { application, limits, taskWait }: Config,
   rooms: Rooms,
-  { load, health }: Condition,
+  health: () => Health,
 ): FastifyInstance {
-  const { log, sockets } = rooms;
+  const { load, log, sockets } = rooms;
   const loggerInstance: FastifyBaseLogger = log;
   const { tls } = application;
   const pair = tls === undefined ? undefined : openPair(tls);
@@ -73,11 +68,11 @@ export function buildApp(
     routerOptions: { caseSensitive: false, ignoreTrailingSlash: true, maxParamLength },
     frameworkErrors: sayError,
   });
-  app.server.maxConnections = maxConnections;
+  shareConnections(app.server, maxConnections, isAmong(application.trustedProxies));
   sockets.serve(app.server);
   // What Fastify would add to every answer, or write down of it.
   if (application.corsOrigins.length === 0 && !log.isLevelEnabled('debug'))
-    takeKnownReads(app.server, rooms, load, application.trustedProxies.length > 0);
+    takeKnownReads(app.server, rooms, load, addressBehind(isAmong(application.trustedProxies)));
   if (tls !== undefined && pair !== undefined && app.server instanceof TlsServer) {
     const watch = new PairWatch(app.server, tls, pair, { log });
     app.addHook('onClose', async () => watch.close());
@@ -126,7 +121,8 @@ function sayError(error: unknown, request: FastifyRequest, reply: FastifyReply):
     return;
   }
   const { status, message, headers } = refusalOf(error);
-  if (status === 500) request.log.error({ err: error }, 'an error of ours');
+  const level = logLevelOf(error);
+  if (level !== undefined) request.log[level]({ err: error }, 'a request failed');
   reply
     .code(status)
     .headers(headers)

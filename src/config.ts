@@ -1,5 +1,6 @@
 /** The configuration as a whole, composed of each room's own schema and checked before anything listens. */
 
+import { X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
 import { dirname, resolve } from 'node:path';
@@ -202,6 +203,11 @@ const schema = z.strictObject({
     .strictObject({
       bodyBytes: z.int().min(1024).default(524_288),
       concurrentRequests: z.int().positive().default(500),
+      concurrentPerUser: z
+        .int()
+        .positive()
+        .exactOptional()
+        .describe('Requests of one user at a time; half of all unless given.'),
       consoles: consoleLimits,
       uploads: uploadLimits,
     })
@@ -263,11 +269,31 @@ function checkConfig(input: unknown, directory: string, readable: boolean): Chec
     ...checked.faults,
     ...crossFaults(understood, importsOf(input), directory),
     ...faultsOfResources(isObject(input) ? input.resources : undefined),
-    ...(readable && understood.application?.tls !== undefined ? readPair(understood.application.tls).faults : []),
+    ...(readable ? faultsOfFiles(understood) : []),
   ];
   if (!fits(checked) || faults.length > 0) return { faults };
   const { $schema: _, ...config } = checked.value;
   return { value: config, faults: [] };
+}
+
+/** What is wrong with the files that are read at the start. */
+function faultsOfFiles({ application, backends }: Partial<Sections>): Fault[] {
+  const authorities = Object.entries(backends ?? {}).flatMap(([name, entry]) => {
+    const { ca } = kindOf(entry) === 'pve' ? (entry.config as UpstreamSettings) : {};
+    return ca === undefined ? [] : faultsOfAuthority(`backends.${name}.config.ca`, ca);
+  });
+  return [...(application?.tls === undefined ? [] : readPair(application.tls).faults), ...authorities];
+}
+
+function faultsOfAuthority(field: string, file: string): Fault[] {
+  try {
+    new X509Certificate(readFileSync(file));
+    return [];
+  } catch (error) {
+    const { code = '', syscall } = error as NodeJS.ErrnoException;
+    const problem = syscall === undefined ? 'does not hold a certificate in PEM form' : `cannot be read (${code})`;
+    return [{ field, problem: `the file ${file} ${problem}` }];
+  }
 }
 
 /** The sections that are right by themselves. */
@@ -336,6 +362,35 @@ function faultsOfHandlers({ instance, users }: Handlers, backends: Imports): Fau
   const wanted = 'expected the name of the backend that imports "pve"';
   const problem = `instances: ${wanted}, got ${JSON.stringify(pve)}${didYouMean(pve, suitable)}`;
   return [...faults, { field: 'handlers', problem }];
+}
+
+/** Seconds in which PVE itself gives up what it has begun. */
+const pveActsWithin = 30;
+
+/** What is allowed, and hardly what is wanted: each with its key, its value and what to do. */
+export function hintsOf({
+  backends,
+  handlers,
+  hold,
+}: Pick<Config, 'backends' | 'handlers' | 'hold'>): readonly string[] {
+  const { realm, otherwise, any } = handlers.users;
+  const used = new Set([handlers.instance.pve, ...Object.values(realm).flat(), ...otherwise, ...any]);
+  const early = `hold: ${hold} is less than the ${pveActsWithin} seconds in which PVE may still act on a call whose answer was lost, so that its change could go uncounted: give ${pveActsWithin} or more`;
+  return [
+    ...(hold < pveActsWithin ? [early] : []),
+    ...Object.keys(backends)
+      .filter((name) => !used.has(name))
+      .map(
+        (name) =>
+          `backends: ${JSON.stringify(name)} is used by no realm and no list: name it in handlers.users, or leave it out`,
+      ),
+    ...Object.entries(realm)
+      .filter(([, names]) => names.length === 0)
+      .map(
+        ([name]) =>
+          `handlers.users.realm: ${JSON.stringify(name)} has no backends ([]), so its users have what defaultuser gives and no more: name some, or leave it out`,
+      ),
+  ];
 }
 
 /** The settings of the PVE that serves the instances. */

@@ -18,27 +18,55 @@ export type ErrorCode =
   | 'upstream_broken'
   | 'upstream_deadline';
 
-/** The base of all errors whose message is meant for the caller; `cause` is for the log alone. */
-export abstract class ApiError extends Error {
-  abstract readonly code: ErrorCode;
-}
-
 /** What is wrong with one field: its name and a sentence that gives the value and the remedy. */
 export interface Fault {
   readonly field: string;
   readonly problem: string;
 }
 
+/** One resource, and which item of it where it is a list. */
+export interface About {
+  readonly resource: string;
+  readonly item: string;
+}
+
+/** The base of all errors whose message is meant for the caller; `cause` is for the log alone. */
+export abstract class ApiError extends Error {
+  abstract readonly code: ErrorCode;
+  /** What is wrong with which parameters of the call; none where it is not the parameters' fault. */
+  faults: readonly Fault[];
+  /** The resource that it is about, for those who know which parameters take of it. */
+  about?: About;
+
+  /** Faults say it all themselves, one after the other. */
+  constructor(said: string | readonly Fault[], options?: ErrorOptions) {
+    super(
+      typeof said === 'string' ? said : said.map(({ field, problem }) => `${field}: ${problem}`).join('; '),
+      options,
+    );
+    this.faults = typeof said === 'string' ? [] : said;
+  }
+
+  /** The same error, as the fault of these parameters. */
+  at(...fields: readonly string[]): this {
+    this.faults = fields.map((field) => ({ field, problem: this.message }));
+    return this;
+  }
+
+  /** The same error, about a resource. */
+  of({ resource, item }: About): this {
+    this.about = { resource, item };
+    return this;
+  }
+}
+
 /** The input is not what it must be; every fault at once. */
 export class BadRequestError extends ApiError {
   override readonly name = 'BadRequestError';
   override readonly code = 'bad_request';
-  readonly faults: readonly Fault[];
 
   constructor(faults: readonly Fault[] | Fault) {
-    const all = Array.isArray(faults) ? (faults as readonly Fault[]) : [faults as Fault];
-    super(all.map(({ field, problem }) => `${field}: ${problem}`).join('; '));
-    this.faults = all;
+    super([faults].flat());
   }
 }
 
@@ -97,11 +125,8 @@ export class TooManyRequestsError extends ApiError {
 }
 
 /** One limit that a change would break. Amounts are in base units (bytes, cores, bytes per second, pieces). */
-export interface Overrun {
+export interface Overrun extends About {
   readonly payer: string;
-  readonly resource: string;
-  /** Which item of a list resource (a CPU type, a device name), or '' for a numeric one. */
-  readonly item: string;
   /** `global`, or the node whose own limit it is. */
   readonly scope: string;
   /** How much more the change takes. */
@@ -123,13 +148,15 @@ export class QuotaExceededError extends ApiError {
   override readonly code = 'quota_exceeded';
   readonly overruns: readonly Overrun[];
 
-  constructor(overruns: readonly Overrun[]) {
+  /** `causes`: the parameters of the call that take so much. */
+  constructor(overruns: readonly Overrun[], causes: (overrun: Overrun) => readonly string[] = () => []) {
     super(`Quota exceeded: ${overruns.map(({ sentence }) => sentence).join('; ')}`);
     this.overruns = overruns;
+    this.faults = overruns.flatMap((overrun) => causes(overrun).map((field) => ({ field, problem: overrun.sentence })));
   }
 }
 
-/** Growth is refused because what is held now cannot be told; the message names vmid and resource. */
+/** Growth is refused because what is held now cannot be told; the message names vmid and resource, and `about` the latter. */
 export class UsageUnknownError extends ApiError {
   override readonly name = 'UsageUnknownError';
   override readonly code = 'usage_unknown';

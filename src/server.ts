@@ -14,8 +14,8 @@ import { Watch } from './admission/watch.ts';
 import { buildApp } from './app.ts';
 import { type Directory, openDirectory } from './backends/directory.ts';
 import { Sessions } from './backends/sessions.ts';
-import { type Config, pveSettings } from './config.ts';
-import { ApiError } from './errors.ts';
+import { type Config, hintsOf, pveSettings } from './config.ts';
+import { ApiError, type Fault } from './errors.ts';
 import { Hosts } from './pve/hosts.ts';
 import { Relay } from './pve/relay.ts';
 import { Root } from './pve/root.ts';
@@ -23,12 +23,14 @@ import { withUploads } from './pve/upload.ts';
 import { createUpstream } from './pve/upstream.ts';
 import { Ledger } from './quota/ledger.ts';
 import { countedKeys } from './quota/usage.ts';
+import { addressBehind, isAmong } from './routes/client-address.ts';
 import type { Health } from './routes/health.ts';
 import { Load } from './routes/load.ts';
 import type { Rooms } from './routes/rooms.ts';
 import { SignInLimit } from './routes/sign-in-limit.ts';
 import { UploadPlaces } from './routes/upload-places.ts';
 import { WebSockets } from './routes/web-sockets.ts';
+import { FaultsError } from './schema.ts';
 import { type DatabaseLock, lockDatabase, openDatabase } from './store/database.ts';
 
 export interface ServerOptions {
@@ -57,6 +59,9 @@ export interface Server {
 
 /** How long a change waits for another one of the same instance, in ms. */
 const turnBound = 10_000;
+
+/** How long requests stand still for another program that writes to the database, in ms. */
+const busyFor = 300;
 
 /** How often what was seen is written down, in ms. */
 const saveEvery = 1000;
@@ -93,7 +98,7 @@ async function serve(
   const givingUp = new AbortController();
   const settings = pveSettings(config);
   const counted = countedKeys(config.resources);
-  const database = openDatabase(config.database);
+  const database = openDatabase(config.database, busyFor);
   const hosts = new Hosts(settings, { log });
   const giveUp = givingUp.signal;
   const upstream = withUploads(createUpstream(settings, { log, giveUp }, hosts), {
@@ -103,6 +108,7 @@ async function serve(
   });
   const relay = new Relay(settings, hosts);
   const directory = await openDirectory(config, { configFile, log, database, upstream });
+  for (const hint of hintsOf(config)) log.warn(hint);
   const ledger = new Ledger(database);
   const inventory = new Inventory({ upstream, ledger, log, counted, backupStorage: config.backups?.storage });
   const rounds = new Rounds({ inventory, ledger, log, refresh: config.refresh });
@@ -123,7 +129,8 @@ async function serve(
     allowances: config.tenants,
     root: new Root(upstream, settings.root),
   };
-  const load = new Load(config.limits.concurrentRequests);
+  const { concurrentRequests, concurrentPerUser } = config.limits;
+  const load = new Load(concurrentRequests, concurrentPerUser);
   const saving = saveRegularly(ledger, log);
   let entitled = false;
   const unready = () => {
@@ -136,9 +143,10 @@ async function serve(
     config,
     version,
     directory,
-    sessions: new Sessions(upstream),
+    sessions: new Sessions(upstream, { limit: new SignInLimit() }),
     signInLimit: new SignInLimit(),
-    sockets: new WebSockets(),
+    load,
+    sockets: new WebSockets(addressBehind(isAmong(config.application.trustedProxies))),
     gate,
     upstream,
     relay,
@@ -151,20 +159,22 @@ async function serve(
     log,
     stopping: stopping.signal,
   };
-  const app = buildApp(config, rooms, { load, health });
+  const app = buildApp(config, rooms, health);
 
   void awaitTokenRights(upstream, settings.token, { log, signal: stopping.signal }).then(() => {
     if (stopping.signal.aborted) return;
     entitled = true;
     rounds.start();
     settlement.resume();
+    void directory.hints().then((hints) => {
+      for (const hint of hints) log.warn(hint);
+    });
   });
 
-  const { listenHost: host, listenPort: port } = config.application;
-  await app.listen({ host, port });
-
-  return {
-    url: app.listeningOrigin,
+  const server: Server = {
+    get url() {
+      return app.listeningOrigin;
+    },
     inventory,
     rounds,
     ledger,
@@ -193,6 +203,33 @@ async function serve(
       lock.release();
     },
   };
+  const { listenHost: host, listenPort: port } = config.application;
+  try {
+    await app.listen({ host, port });
+  } catch (error) {
+    await server.close(0);
+    throw unheard(error, host, port);
+  }
+  return server;
+}
+
+/** Why the server cannot listen, where the configuration can mend it. */
+function unheard(error: unknown, host: string, port: number): unknown {
+  const elsewhere = `${host} is no address of this machine; 127.0.0.1 serves a web server in front, 0.0.0.0 everybody`;
+  const faults: Readonly<Record<string, Fault>> = {
+    EADDRINUSE: {
+      field: 'application.listenPort',
+      problem: `${port} at ${host} is taken by another program: stop that one, or choose another port`,
+    },
+    EACCES: {
+      field: 'application.listenPort',
+      problem: `${port} is for root alone on this machine: choose one above 1023`,
+    },
+    EADDRNOTAVAIL: { field: 'application.listenHost', problem: elsewhere },
+    ENOTFOUND: { field: 'application.listenHost', problem: elsewhere },
+  };
+  const fault = faults[String((error as NodeJS.ErrnoException).code)];
+  return fault === undefined ? error : new FaultsError('The configuration', [fault]);
 }
 
 interface Saving {

@@ -1,7 +1,8 @@
 /** Reading and changing who may do what: permissions, access control lists, roles, realms. */
 
 import { type Access, normalisePath, permissionError, splitTokenId } from '../access.ts';
-import { authUser, type Caller, type Context, type MethodRow } from '../method.ts';
+import { authUser, type Caller } from '../call.ts';
+import type { Context, MethodRow } from '../method.ts';
 import { splitList } from '../named-formats.ts';
 import { flag, named, text, textOf } from '../parameters.ts';
 import { demandRightToAsk, mayModifyPermissions } from '../permission.ts';

@@ -2,8 +2,8 @@
 
 import { archiveAt, archiveText } from '../archives.ts';
 import { dumpGuests } from '../backups.ts';
-import type { StorageDefinition } from '../cluster.ts';
 import type { Context, MethodRow, Schema } from '../method.ts';
+import type { StorageDefinition } from '../model.ts';
 import { flag, integer, named, oneOf, text, textOf, vmid } from '../parameters.ts';
 import { demand, demandVolume } from '../permit.ts';
 import { backupsOn, type KeepRules, type PruneRow, parseKeepRules, pruneRows } from '../pruning.ts';

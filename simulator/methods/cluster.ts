@@ -1,9 +1,9 @@
 /** `/cluster`: what there is in the cluster as a whole. */
 
-import type { ClusterNode, StorageDefinition } from '../cluster.ts';
 import { guestResource } from '../guest-status.ts';
 import { kindOf } from '../guests.ts';
 import type { Context, MethodRow } from '../method.ts';
+import type { ClusterNode, StorageDefinition } from '../model.ts';
 import { oneOf, vmid } from '../parameters.ts';
 import { may } from '../permit.ts';
 import { parameterError } from '../pve-error.ts';

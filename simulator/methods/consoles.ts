@@ -1,10 +1,12 @@
-/** Consoles of VMs and containers: the call that opens a port, and the WebSocket that leads to it. */
+/** Consoles of VMs, containers and nodes: the call that opens a port, and the WebSocket that leads to it. */
 
 import { randomBytes } from 'node:crypto';
+import { isIPv6 } from 'node:net';
+import { authUser } from '../call.ts';
 import type { Offer } from '../consoles.ts';
 import { guestOf } from '../guests.ts';
 import { assertRunning } from '../lifecycle.ts';
-import { authUser, type Context, type MethodRow, type Permissions, Tunnel } from '../method.ts';
+import { type Context, type MethodRow, type Permissions, Tunnel } from '../method.ts';
 import { flag, integer, named, oneOf, required, text, vmid } from '../parameters.ts';
 import { PveError } from '../pve-error.ts';
 
@@ -22,36 +24,48 @@ function vncProxy(context: Context, type: Type): Record<string, unknown> {
   return { ...offer(context, type, 'vnc'), cert: authority, ...password };
 }
 
-/** Settings for a viewer, which connects to the node's own port for SPICE and never to the API's. */
+/** Of VMs only those with a display for it speak SPICE; containers have a terminal made for them. */
 function spiceProxy(context: Context, type: Type): Record<string, unknown> {
   const guest = guestOf(context, type);
-  if (type === 'qemu') assertRunning(guest);
-  const { node, param } = context;
+  assertRunning(guest);
+  if (type === 'lxc') return viewerSettings(context, guest.vmid, `CT ${guest.vmid}`);
+  if (!/^(?:type=)?qxl/.test(guest.config.get('vga') ?? '')) throw new PveError(500, 'no spice port');
+  const name = guest.config.get('name');
+  return viewerSettings(context, guest.vmid, name === undefined ? `VM ${guest.vmid}` : `VM ${guest.vmid} - ${name}`);
+}
+
+/** Settings for a viewer, which connects to the node's own port for SPICE and never to the API's. */
+function viewerSettings({ node, param }: Context, vmid: number, title: string): Record<string, unknown> {
+  const proxy = String(param.proxy ?? node);
   return {
     type: 'spice',
-    title: `VM ${guest.vmid}`,
-    host: `pvespiceproxy:${randomBytes(16).toString('hex')}:${guest.vmid}:${node}:61000::`,
-    proxy: `http://${param.proxy ?? node}:3128`,
+    title,
+    host: `pvespiceproxy:${randomBytes(16).toString('hex')}:${vmid}:${node.toLowerCase()}::${randomBytes(20).toString('hex')}`,
+    proxy: `http://${isIPv6(proxy) ? `[${proxy}]` : proxy}:3128`,
     'tls-port': 61000,
     password: randomBytes(20).toString('hex'),
     ca: authority.replaceAll('\n', '\\n'),
     'host-subject': `OU=PVE Cluster Node,O=Proxmox Virtual Environment,CN=${node}`,
+    'secure-attention': 'Ctrl+Alt+Ins',
+    'toggle-fullscreen': 'Shift+F11',
+    'release-cursor': 'Ctrl+Alt+R',
     'delete-this-file': 1,
   };
 }
 
-/** The ticket has to be the caller's own, for this guest and this port. */
-function webSocket(context: Context, type: Type): Tunnel {
-  const { cluster, caller, param } = context;
+/** The ticket has to be the caller's own, for this guest or node and this port. */
+function webSocket({ cluster, caller, param }: Context, path: string): Tunnel {
   const { access, consoles } = cluster;
   const port = Number(param.port);
-  const place = { authid: authUser(caller), path: `/vms/${param.vmid}`, port };
+  const place = { authid: authUser(caller), path, port };
   if (!access.tickets.verifyVnc(String(param.vncticket), place, access.seconds)) {
     throw new PveError(401, 'permission denied - invalid PVEVNC ticket');
   }
-  guestOf(context, type);
   return new Tunnel({ port: String(port) }, (socket) => consoles.connect(cluster, port, socket));
 }
+
+const door = { port: required(integer(5900, 5999)), vncticket: { ...required(text), maxLength: 512 } };
+const picture = { height: integer(16, 2160), width: integer(16, 4096) };
 
 function rowsFor(type: Type): readonly MethodRow[] {
   const guest = `/nodes/{node}/${type}/{vmid}`;
@@ -64,17 +78,57 @@ function rowsFor(type: Type): readonly MethodRow[] {
     ...{ method, path: `${guest}/${action}`, permissions: atConsole, parameters: { vmid, ...parameters } },
     run: (context) => run(context, type),
   });
-  const picture =
-    type === 'qemu' ? { 'generate-password': flag } : { height: integer(16, 2160), width: integer(16, 4096) };
   const line = type === 'qemu' ? { serial: oneOf('serial0', 'serial1', 'serial2', 'serial3') } : {};
-  const door = { port: required(integer(5900, 5999)), vncticket: { ...required(text), maxLength: 512 } };
   return [
-    row('POST', 'vncproxy', { websocket: flag, ...picture }, vncProxy),
+    row(
+      'POST',
+      'vncproxy',
+      { websocket: flag, ...(type === 'qemu' ? { 'generate-password': flag } : picture) },
+      vncProxy,
+    ),
     row('POST', 'termproxy', line, (context) => offer(context, type, 'terminal')),
-    row('POST', 'spiceproxy', { proxy: text }, spiceProxy),
-    row('GET', 'vncwebsocket', door, webSocket),
+    row('POST', 'spiceproxy', { proxy: named('address') }, spiceProxy),
+    row('GET', 'vncwebsocket', door, (context) => {
+      const tunnel = webSocket(context, `/vms/${context.param.vmid}`);
+      guestOf(context, type);
+      return tunnel;
+    }),
   ];
 }
+
+/** What runs in a node's console; anything but a login is for root. */
+const shell = { cmd: oneOf('ceph_install', 'login', 'upgrade'), 'cmd-opts': { ...text, requires: 'cmd' } };
+
+function nodeRow(
+  method: MethodRow['method'],
+  action: string,
+  parameters: MethodRow['parameters'],
+  run: (context: Context) => unknown,
+): MethodRow {
+  const permissions: Permissions = { check: ['perm', '/nodes/{node}', ['Sys.Console']] };
+  return { method, path: `/nodes/{node}/${action}`, permissions, parameters, run };
+}
+
+function mustBeLogin({ caller, param }: Context): void {
+  if ((param.cmd ?? 'login') !== 'login' && authUser(caller) !== 'root@pam')
+    throw new PveError(403, 'Permission check failed (user != root@pam)');
+}
+
+const nodeRows: readonly MethodRow[] = [
+  nodeRow('POST', 'vncshell', { websocket: flag, ...picture, ...shell }, (context) => {
+    mustBeLogin(context);
+    return { ...context.cluster.consoles.offer(context, 'vnc'), cert: authority };
+  }),
+  nodeRow('POST', 'termproxy', shell, (context) => {
+    mustBeLogin(context);
+    return context.cluster.consoles.offer(context, 'terminal');
+  }),
+  nodeRow('POST', 'spiceshell', { proxy: named('address'), ...shell }, (context) => {
+    mustBeLogin(context);
+    return viewerSettings(context, 0, `Shell on '${context.node}'`);
+  }),
+  nodeRow('GET', 'vncwebsocket', door, (context) => webSocket(context, `/nodes/${context.node}`)),
+];
 
 /** What a terminal asks about the ticket that it was shown. */
 function verifyTicket({ cluster: { access }, param }: Context): null {
@@ -93,6 +147,7 @@ function verifyTicket({ cluster: { access }, param }: Context): null {
 export const consoleMethods: readonly MethodRow[] = [
   ...rowsFor('qemu'),
   ...rowsFor('lxc'),
+  ...nodeRows,
   {
     method: 'POST',
     path: '/access/vncticket',

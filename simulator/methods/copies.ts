@@ -1,10 +1,10 @@
 /** Clones, templates and migrations of VMs and containers. */
 
 import { cloneContainer, cloneVm } from '../clones.ts';
-import type { Guest } from '../cluster.ts';
 import { guestOf } from '../guests.ts';
 import type { Context, MethodRow, Permissions, Schema } from '../method.ts';
 import { migrateContainer, migrateVm, migrationConditions } from '../migrations.ts';
+import type { Guest } from '../model.ts';
 import {
   diskKeys,
   flag,

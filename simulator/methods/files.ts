@@ -10,6 +10,7 @@ import {
   virtualBytesIn,
 } from '../files.ts';
 import type { Check, Context, MethodRow, Permissions, Schema } from '../method.ts';
+import type { RemoteFile } from '../model.ts';
 import { flag, oneOf, required, storageId, text } from '../parameters.ts';
 import { PveError, parameterError } from '../pve-error.ts';
 import { checksumAlgorithms } from '../upload.ts';
@@ -95,6 +96,10 @@ function fetchAppliance(context: Context): string {
   });
 }
 
+function locationOf(template: string, { section }: NonNullable<RemoteFile['appliance']>): string {
+  return `http://download.proxmox.com/images/${section}/${template}`;
+}
+
 function appliances({ cluster }: Context): readonly Record<string, unknown>[] {
   return [...cluster.outside].flatMap(([template, { appliance }]) =>
     appliance === undefined
@@ -103,7 +108,7 @@ function appliances({ cluster }: Context): readonly Record<string, unknown>[] {
           {
             ...{ template, ...appliance, type: 'lxc', architecture: 'amd64', os: appliance.package.split('-')[0] },
             ...{ headline: appliance.package, source: 'http://download.proxmox.com/images' },
-            location: `http://download.proxmox.com/images/${appliance.section}/${template}`,
+            location: locationOf(template, appliance),
           },
         ],
   );
@@ -111,7 +116,10 @@ function appliances({ cluster }: Context): readonly Record<string, unknown>[] {
 
 /** Nothing but the size is certain, and not even that. */
 function urlMetadata({ cluster, param }: Context): Record<string, unknown> {
-  const found = cluster.outside.get(String(param.url));
+  const [, found] =
+    [...cluster.outside].find(
+      ([name, { appliance }]) => param.url === (appliance === undefined ? name : locationOf(name, appliance)),
+    ) ?? [];
   if (found === undefined) throw new PveError(500, "invalid server response: '404 Not Found'");
   const { bytes, mimetype = 'application/octet-stream' } = found;
   return { filename: new URL(String(param.url)).pathname.split('/').at(-1), size: bytes, mimetype };

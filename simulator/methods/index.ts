@@ -2,6 +2,7 @@
 
 import type { MethodRow } from '../method.ts';
 import { accessMethods } from './access.ts';
+import { agentMethods } from './agent.ts';
 import { backupMethods } from './backups.ts';
 import { bulkMethods } from './bulk.ts';
 import { cloudinitMethods } from './cloudinit.ts';
@@ -17,6 +18,7 @@ import { qemuMethods } from './qemu.ts';
 import { realmMethods } from './realms.ts';
 import { replicationMethods } from './replication.ts';
 import { snapshotMethods } from './snapshots.ts';
+import { statisticsMethods } from './statistics.ts';
 import { storageMethods } from './storage.ts';
 import { taskMethods } from './tasks.ts';
 import { tfaMethods } from './tfa.ts';
@@ -33,6 +35,7 @@ export const methods: readonly MethodRow[] = [
   ...tfaMethods,
   ...nodeMethods,
   ...qemuMethods,
+  ...agentMethods,
   ...cloudinitMethods,
   ...lxcMethods,
   ...bulkMethods,
@@ -41,6 +44,7 @@ export const methods: readonly MethodRow[] = [
   ...consoleMethods,
   ...copyMethods,
   ...storageMethods,
+  ...statisticsMethods,
   ...fileMethods,
   ...backupMethods,
   ...taskMethods,

@@ -2,9 +2,10 @@
 
 import { createHash } from 'node:crypto';
 import type { Context, MethodRow, Permissions, Schema } from '../method.ts';
+import type { PciMapping } from '../model.ts';
 import { splitList } from '../named-formats.ts';
 import { digest, flag, named } from '../parameters.ts';
-import { alternativesOn, faultOfAlternative, mappingFormat, type PciMapping } from '../pci.ts';
+import { alternativesOn, faultOfAlternative, mappingFormat } from '../pci.ts';
 import { may } from '../permit.ts';
 import { PropertyError, parseProperties, printProperties } from '../property-string.ts';
 import { PveError, parameterError } from '../pve-error.ts';

@@ -1,7 +1,7 @@
 /** `/nodes`: the hosts, their devices and what they can do. */
 
-import type { ClusterNode, PciDevice } from '../cluster.ts';
 import type { Context, MethodRow } from '../method.ts';
+import type { ClusterNode, PciDevice } from '../model.ts';
 import { splitList } from '../named-formats.ts';
 import { flag, text } from '../parameters.ts';
 import { type Asker, may } from '../permit.ts';

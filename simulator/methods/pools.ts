@@ -1,9 +1,9 @@
 /** `/pools`: which guests and storages belong together. */
 
 import { permissionError } from '../access.ts';
-import type { Pool } from '../cluster.ts';
 import { guestResource } from '../guest-status.ts';
 import type { Context, MethodRow, Permissions } from '../method.ts';
+import type { Pool } from '../model.ts';
 import { splitList } from '../named-formats.ts';
 import { flag, named, oneOf, text } from '../parameters.ts';
 import { mayModifyPermissions } from '../permission.ts';

@@ -1,9 +1,9 @@
 /** `/nodes/{node}/{qemu,lxc}/{vmid}/snapshot`: what VMs and containers have been. */
 
-import type { Guest } from '../cluster.ts';
 import { guestOf, optionsOf, snapshotRows } from '../guests.ts';
 import { heldVolumes } from '../held-volumes.ts';
 import type { Context, MethodRow, Permissions } from '../method.ts';
+import type { Guest } from '../model.ts';
 import { shownValue } from '../options.ts';
 import { flag, oneOf, required, snapshotName, text, vmid } from '../parameters.ts';
 import { deleteSnapshot, describeSnapshot, rollBack, snapshotOf, snapshotSection, takeSnapshot } from '../snapshots.ts';

@@ -1,8 +1,8 @@
 /** `/storage` and `/nodes/{node}/storage`: where volumes lie, and what lies there. */
 
 import { backupType } from '../archives.ts';
-import type { StorageDefinition, Volume } from '../cluster.ts';
 import type { Context, MethodRow, Permissions } from '../method.ts';
+import type { StorageDefinition, Volume } from '../model.ts';
 import { splitList } from '../named-formats.ts';
 import { flag, integer, named, oneOf, text, vmid } from '../parameters.ts';
 import { type Asker, demand, demandVolume, may, mayUseVolume } from '../permit.ts';

@@ -1,7 +1,8 @@
 /** Tasks of a node and of the cluster, as PVE shows them and to whom. */
 
 import { type Access, splitTokenId } from '../access.ts';
-import { authUser, type Caller, type Context, Download, type MethodRow, Reply, type Schema } from '../method.ts';
+import { authUser, type Caller } from '../call.ts';
+import { type Context, Download, type MethodRow, Reply, type Schema } from '../method.ts';
 import { splitList } from '../named-formats.ts';
 import { flag, integer, text, vmid } from '../parameters.ts';
 import { parameterError } from '../pve-error.ts';

@@ -2,7 +2,8 @@
 
 import { randomUUID } from 'node:crypto';
 import { type Access, permissionError, type User } from '../access.ts';
-import { authUser, type Check, type Context, type MethodRow, type Schema } from '../method.ts';
+import { authUser } from '../call.ts';
+import type { Check, Context, MethodRow, Schema } from '../method.ts';
 import { flag, oneOf, required, text, textOf } from '../parameters.ts';
 import { PveError, parameterError } from '../pve-error.ts';
 import { recoveryFactor, type SecondFactor, totpFactor } from '../second-factors.ts';

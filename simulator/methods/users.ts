@@ -1,7 +1,8 @@
 /** Users, their groups and their tokens. */
 
 import type { Access, Group, Token, User } from '../access.ts';
-import { authUser, type Check, type Context, type MethodRow, type Schema } from '../method.ts';
+import { authUser } from '../call.ts';
+import type { Check, Context, MethodRow, Schema } from '../method.ts';
 import { splitList } from '../named-formats.ts';
 import { flag, integer, named, text, textOf } from '../parameters.ts';
 import { PveError, parameterError } from '../pve-error.ts';

@@ -8,21 +8,11 @@ import {
   UnauthenticatedError,
   UpstreamBrokenError,
 } from '../errors.ts';
-import { type Credential, call, type Upstream } from '../pve/call.ts';
+import { call, type Upstream } from '../pve/call.ts';
 import type { Config } from '../pve/instance.ts';
 import { privilegesOn } from '../pve/rights.ts';
 import { type Grants, grantedNames, grants, type UserRecord } from '../quota/record.ts';
-import type { Gate } from './gate.ts';
-
-/** A signed-in user, as the gate sees them. */
-export interface Caller {
-  /** `id@realm` */
-  readonly user: string;
-  readonly credential: Credential;
-  readonly record: UserRecord;
-  /** Where they call from, for the record of decisions. */
-  readonly address: string;
-}
+import type { Caller, Gate } from './gate.ts';
 
 /** Whether PVE grants the caller a privilege on a path, asked now and with the caller's own credential. */
 export async function holds(
@@ -65,33 +55,43 @@ export function poolFor({ cluster }: UserRecord, asked: string | undefined): str
   return pool;
 }
 
+/** Where a new instance is to be. */
+export interface Place {
+  readonly node: string;
+  readonly pool: string;
+  readonly vmid: number;
+}
+
+/** By which parameters a call says where. */
+export type PlaceFields = Readonly<Record<'node' | 'vmid', string>>;
+
 /** Throws unless node, pool and vmid of a new instance are all in the user's lists. */
 export function mustBeOwnPlace(
   { cluster }: UserRecord,
-  { node, pool, vmid }: { node: string; pool: string; vmid: number },
+  { node, pool, vmid }: Place,
+  fields: PlaceFields = { node: 'node', vmid: 'vmid' },
 ): void {
   const faults: Fault[] = [];
   const { min, max } = cluster.vmid;
   if (vmid < min || vmid > max)
     faults.push({
-      field: 'vmid',
+      field: fields.vmid,
       problem:
         min > 0 && max >= min
           ? `${vmid} is not in your range ${min} to ${max}`
           : `${vmid} is not yours: you have no range of vmids`,
     });
   if (!grants(cluster.nodes, node))
-    faults.push({ field: 'node', problem: `${node} is not one of your nodes (${listed(cluster.nodes)})` });
+    faults.push({ field: fields.node, problem: `${node} is not one of your nodes (${listed(cluster.nodes)})` });
   if (!grants(cluster.pools, pool))
     faults.push({ field: 'pool', problem: `${pool} is not one of your pools (${listed(cluster.pools)})` });
-  if (faults.length > 0)
-    throw new ForbiddenError(faults.map(({ field, problem }) => `${field}: ${problem}`).join('; '));
+  if (faults.length > 0) throw new ForbiddenError(faults);
 }
 
 /** Throws unless a guest that goes to this node stays on the user's nodes. */
-export function mustBeOwnNode({ cluster }: UserRecord, node: string): void {
+export function mustBeOwnNode({ cluster }: UserRecord, node: string, field: string): void {
   if (!grants(cluster.nodes, node))
-    throw new ForbiddenError(`node: ${node} is not one of your nodes (${listed(cluster.nodes)})`);
+    throw new ForbiddenError([{ field, problem: `${node} is not one of your nodes (${listed(cluster.nodes)})` }]);
 }
 
 /** Guests that go into a pool: it is one of the caller's, PVE makes them an operator there, and who pays stays as it is. */
@@ -102,16 +102,17 @@ export async function mustJoin(
   vmids: readonly number[],
 ): Promise<void> {
   const { pools } = caller.record.cluster;
-  if (!grants(pools, pool)) throw new ForbiddenError(`pool: ${pool} is not one of your pools (${listed(pools)})`);
+  if (!grants(pools, pool))
+    throw new ForbiddenError([{ field: 'poolid', problem: `${pool} is not one of your pools (${listed(pools)})` }]);
   if (!(await holds(upstream, caller, `/pool/${pool}`, operatorPrivilege)))
-    throw new ForbiddenError(`you have no ${operatorPrivilege} on pool ${pool} in PVE`);
+    throw new ForbiddenError(`you have no ${operatorPrivilege} on pool ${pool} in PVE`).at('poolid');
   for (const vmid of vmids) {
     const payers = new Set(ledger.payersOf(vmid));
     const claimants = new Set(ledger.payersOfNew({ vmid, pool }, caller.user, true));
     if (ledger.recordedPayers(vmid).length === 0 && payers.symmetricDifference(claimants).size > 0)
       throw new ForbiddenError(
-        `pool: others would pay for instance ${vmid} there; ask an administrator to record its payer first`,
-      );
+        `others would pay for instance ${vmid} there; ask an administrator to record its payer first`,
+      ).at('vms');
   }
 }
 
@@ -143,19 +144,23 @@ export async function placed(
   { upstream, inventory, operatorPrivilege }: Gate,
   caller: Caller,
   params: Config,
-  { node, vmid }: { readonly node: string; readonly vmid: number },
+  { node, vmid }: Omit<Place, 'pool'>,
+  fields: PlaceFields,
 ): Promise<Config> {
   if (!Number.isSafeInteger(vmid) || vmid < 100) {
-    throw new BadRequestError({ field: 'vmid', problem: 'the new guest needs a vmid from 100 to 999999999' });
+    throw new BadRequestError({ field: fields.vmid, problem: 'the new guest needs a vmid from 100 to 999999999' });
   }
   if (caller.record.cluster.admin) return params;
   const pool = poolFor(caller.record, params.pool);
-  mustBeOwnPlace(caller.record, { node, pool, vmid });
+  mustBeOwnPlace(caller.record, { node, pool, vmid }, fields);
   const isOperator = async (path: string) => await holds(upstream, caller, path, operatorPrivilege);
   if (!(await isOperator(`/pool/${pool}`)) && !(await isOperator(`/vms/${vmid}`)))
-    throw new ForbiddenError(`you have no ${operatorPrivilege} on pool ${pool} in PVE`);
+    throw new ForbiddenError(`you have no ${operatorPrivilege} on pool ${pool} in PVE`).at(
+      params.pool === undefined ? fields.vmid : 'pool',
+    );
   // A guest that no list has shown yet must not become the caller's by their asking for its vmid.
-  if (!(await inventory.isFree(vmid))) throw new ConflictError(`vmid ${vmid} is already taken; choose another one`);
+  if (!(await inventory.isFree(vmid)))
+    throw new ConflictError(`vmid ${vmid} is already taken; choose another one`).at(fields.vmid);
   return { ...params, pool };
 }
 

@@ -3,9 +3,9 @@
 import { BadRequestError, type Fault, ForbiddenError, UsageUnknownError } from '../errors.ts';
 import { describeCall } from '../pve/call.ts';
 import type { FileName } from '../quota/ledger.ts';
-import { type Caller, mustBeOwnNode, mustOperateSomewhere } from './access.ts';
+import { mustBeOwnNode, mustOperateSomewhere } from './access.ts';
 import { forward } from './forward.ts';
-import type { Gate, Outcome } from './gate.ts';
+import type { Caller, Gate, Outcome } from './gate.ts';
 import { mustNotObject } from './objections.ts';
 import type { Change, FileRow } from './policy.ts';
 import { reserve } from './reserve.ts';
@@ -19,12 +19,13 @@ export async function changeFile(gate: Gate, subject: Subject, row: FileRow): Pr
   const { asked, caller, about, policy } = subject;
   const { inventory, ledger, upstream, turns } = gate;
   if (isDraft(asked)) throw new TypeError(`${describeCall(asked)} changes no instance`);
-  const { node = '', storage = '' } = about.named;
+  const { node = '' } = about.named;
   mustNameNode(subject);
   // What cannot pass whatever is there, is refused before PVE is asked anything.
   changeOf(gate, subject, blank(gate, subject, Number.NaN));
   const volid = row.volid(about);
-  const name = typeof volid === 'string' ? { place: inventory.placeOf(storage, node), volid } : volid;
+  const name =
+    typeof volid === 'string' ? { place: inventory.placeOf(volid.slice(0, volid.indexOf(':')), node), volid } : volid;
   const shelf = await shelfFor(gate, caller, row, node, name);
   if (shelf === undefined || !('volid' in name))
     return { answer: await upstream.send(asked, caller.credential), settled: Promise.resolve(undefined) };
@@ -37,13 +38,13 @@ export async function changeFile(gate: Gate, subject: Subject, row: FileRow): Pr
     if (instance === null) throw new TypeError('a shelf is always there');
     const change = expecting(row, name, await toldBy(gate, policy, changeOf(gate, subject, instance)));
     if (!caller.record.cluster.admin) {
-      await mustNotObject(gate, policy, change, caller);
+      await mustNotObject(gate, subject, change);
       mustBeTold(row, name, change);
     }
-    const reservation = await reserve(gate, policy, [change], asked, caller);
+    const reservation = await reserve(gate, subject, [change]);
     return { reservation, params: forwardedBy(subject, change) };
   });
-  const as = caller.record.cluster.admin ? caller.credential : ({ kind: 'service' } as const);
+  const as = caller.record.cluster.admin ? caller.credential : ({ kind: 'service', for: caller.user } as const);
   return forward(gate, reservation, { ...asked, params }, as);
 }
 
@@ -58,11 +59,12 @@ async function shelfFor(
   const { ledger } = gate;
   if (caller.record.cluster.admin) return 'volid' in name ? ledger.shelfWith(name) : undefined;
   if (!('volid' in name)) throw new BadRequestError(name);
-  mustBeOwnNode(caller.record, node);
+  mustBeOwnNode(caller.record, node, 'node');
   // Files are in no pool, so one of the caller's is enough.
   await mustOperateSomewhere(gate, caller);
   if (row.bytes !== undefined) return ledger.shelfOf(caller.user, node, name);
-  if (ledger.fileOwner(name) !== caller.user) throw new ForbiddenError(`${name.volid} is not yours, or is not there`);
+  if (ledger.fileOwner(name) !== caller.user)
+    throw new ForbiddenError(`${name.volid} is not yours, or is not there`).at('volume');
   return ledger.shelfWith(name);
 }
 
@@ -72,9 +74,9 @@ function expecting(row: FileRow, name: FileName, change: Change): Change {
   return bytes === null ? change : { ...change, file: { ...name, bytes } };
 }
 
-function mustBeTold({ bytes }: FileRow, { volid }: FileName, { file }: Change): void {
+function mustBeTold({ bytes, source = 'url' }: FileRow, { volid }: FileName, { file }: Change): void {
   if (bytes !== undefined && file === undefined)
     throw new UsageUnknownError(
       `how much ${volid} would take cannot be told, so it is refused; upload the file instead`,
-    );
+    ).at(source);
 }

@@ -1,13 +1,14 @@
 /** What the steps of the gate share. */
 
-import type { Answer, Upstream } from '../pve/call.ts';
+import type { Answer, Credential, Upstream } from '../pve/call.ts';
 import type { Root } from '../pve/root.ts';
 import type { TaskStatus } from '../pve/task.ts';
 import type { Ledger } from '../quota/ledger.ts';
+import type { UserRecord } from '../quota/record.ts';
 import type { Resources } from '../quota/resources.ts';
+import type { Allowances } from './allowances.ts';
 import type { Inventory } from './inventory.ts';
 import type { Payers } from './payers.ts';
-import type { Allowances } from './policy.ts';
 import type { Settlement } from './settlement.ts';
 import type { Turns } from './turns.ts';
 
@@ -31,6 +32,16 @@ export interface Gate {
   readonly allowances: Allowances;
   /** PVE's root, for what PVE takes from nobody else. */
   readonly root: Root;
+}
+
+/** A signed-in user, as the gate sees them. */
+export interface Caller {
+  /** `id@realm` */
+  readonly user: string;
+  readonly credential: Credential;
+  readonly record: UserRecord;
+  /** Where they call from, for the record of decisions. */
+  readonly address: string;
 }
 
 /** What became of a call. */

@@ -11,9 +11,11 @@ import {
   mustBeTheirs,
   mustJoin,
   mustOperateSomewhere,
+  type PlaceFields,
   placed,
   poolFor,
 } from './access.ts';
+import { fieldOfGuest } from './causes.ts';
 import type { Gate } from './gate.ts';
 import { type Change, takesDigest } from './policy.ts';
 import { blank, changeOf, type Subject, toldBy } from './subject.ts';
@@ -28,7 +30,8 @@ export async function changesOf(gate: Gate, subject: Subject): Promise<Change[]>
     const others = new Map([...guests].filter(([other]) => other !== vmid));
     const { params, ...found } = changeOf(gate, subject, before, others);
     const place = { node: before.host.node, vmid };
-    const settled = policy.kind === 'create' ? await placed(gate, caller, params, place) : params;
+    const settled =
+      policy.kind === 'create' ? await placed(gate, caller, params, place, fieldsOfPlace(subject)) : params;
     changes.push(await toldBy(gate, policy, { ...found, shared, params: settled }));
   }
   return changes;
@@ -38,7 +41,8 @@ export async function changesOf(gate: Gate, subject: Subject): Promise<Change[]>
  * Throws when a call is about guests of others, before it takes turns with their own changes. What is known here says
  * so without PVE in nearly all cases.
  */
-export async function mustConcern(gate: Gate, { policy, about, caller, vmids, sources }: Subject): Promise<void> {
+export async function mustConcern(gate: Gate, subject: Subject): Promise<void> {
+  const { policy, about, caller, vmids, sources } = subject;
   const { ledger, inventory } = gate;
   const { cluster } = caller.record;
   if (cluster.admin) return;
@@ -49,18 +53,38 @@ export async function mustConcern(gate: Gate, { policy, about, caller, vmids, so
   for (const vmid of vmids?.filter(Number.isSafeInteger) ?? []) {
     if (policy.kind !== 'create') {
       const isFree = policy.ofVolumes === true && !inventory.guests.has(vmid);
-      if (!isFree && !mayBeTheirs(vmid)) await mustBeTheirs(gate, caller, vmid);
+      if (!isFree && !mayBeTheirs(vmid)) await ofGuest(subject, vmid, mustBeTheirs(gate, caller, vmid));
       continue;
     }
     const node = policy.node?.(about) ?? about.named.node ?? '';
-    mustBeOwnPlace(caller.record, { node, pool: poolFor(caller.record, singles(about.params).pool), vmid });
+    const pool = poolFor(caller.record, singles(about.params).pool);
+    mustBeOwnPlace(caller.record, { node, pool, vmid }, fieldsOfPlace(subject));
   }
   for (const vmid of sources) {
     const { sourcePrivilege } = policy;
     if (mayBeTheirs(vmid)) continue;
     if (sourcePrivilege === undefined || !(await holds(gate.upstream, caller, `/vms/${vmid}`, sourcePrivilege)))
-      await mustBeTheirs(gate, caller, vmid);
+      await ofGuest(subject, vmid, mustBeTheirs(gate, caller, vmid));
   }
+}
+
+/** What is found out about one guest of a call; a refusal says which parameter has named that guest. */
+async function ofGuest<T>({ policy, about }: Subject, vmid: number, finding: Promise<T>): Promise<T> {
+  try {
+    return await finding;
+  } catch (error) {
+    if (error instanceof ForbiddenError || error instanceof NotFoundError || error instanceof ConflictError)
+      throw error.faults.length > 0 ? error : error.at(fieldOfGuest(policy, about, vmid));
+    throw error;
+  }
+}
+
+/** By which parameters a call says where the guests will be, and which vmid a new one gets. */
+function fieldsOfPlace({ policy, about }: Subject): PlaceFields {
+  return {
+    node: about.params.target === undefined ? 'node' : 'target',
+    vmid: fieldOfGuest(policy, about, Number.NaN),
+  };
 }
 
 /** The guests of a call that are there, as they are now, and those among them that are only shared with the caller. */
@@ -70,14 +94,14 @@ async function guestsOf(gate: Gate, subject: Subject) {
   const guests = new Map<number, Instance>();
   const shared = new Set<number>();
   for (const vmid of sources) {
-    const { source, isShared } = await sourceOf(gate, subject, vmid);
+    const { source, isShared } = await ofGuest(subject, vmid, sourceOf(gate, subject, vmid));
     if (source !== null) guests.set(vmid, source);
     if (isShared) shared.add(vmid);
   }
-  for (const vmid of vmids) guests.set(vmid, await theirs(gate, subject, vmid));
+  for (const vmid of vmids) guests.set(vmid, await ofGuest(subject, vmid, theirs(gate, subject, vmid)));
   const [node, pool] = [policy.node?.(about), policy.pool?.(about)];
   if (!caller.record.cluster.admin && vmids.length > 0) {
-    if (node !== undefined) mustBeOwnNode(caller.record, node);
+    if (node !== undefined) mustBeOwnNode(caller.record, node, fieldsOfPlace(subject).node);
     if (pool !== undefined) await mustJoin(gate, caller, pool, vmids);
   }
   return { guests, shared };
@@ -106,7 +130,7 @@ async function sourceOf(
 /** An instance of the caller's, as it is at this moment. */
 async function theirs(gate: Gate, subject: Subject, vmid: number): Promise<Instance> {
   const { policy, caller } = subject;
-  mustBeVmid(vmid);
+  mustBeVmid(subject, vmid);
   if (policy.ofVolumes === true) {
     const remains = await remainsOf(gate, subject, vmid);
     if (remains !== null) return remains;
@@ -115,9 +139,9 @@ async function theirs(gate: Gate, subject: Subject, vmid: number): Promise<Insta
   return present(gate, subject, vmid);
 }
 
-function mustBeVmid(vmid: number): void {
+function mustBeVmid({ policy, about }: Subject, vmid: number): void {
   if (!Number.isSafeInteger(vmid))
-    throw new BadRequestError({ field: 'vmid', problem: 'is required: which instance?' });
+    throw new BadRequestError({ field: fieldOfGuest(policy, about, vmid), problem: 'is required: which instance?' });
 }
 
 /** An instance as it is at this moment, on the node and of the type that the call says. */
@@ -125,7 +149,7 @@ async function present(gate: Gate, subject: Subject, vmid: number): Promise<Inst
   const { policy, about, vmids } = subject;
   const { inventory, ledger } = gate;
   const { named } = about;
-  mustBeVmid(vmid);
+  mustBeVmid(subject, vmid);
   const storages = (before: Instance) => policy.storages?.(changeOf(gate, subject, before)) ?? [];
   const listed = inventory.guests.get(vmid);
   const where = { vmid, type: policy.type ?? listed?.type ?? 'qemu', node: named.node ?? '' };
@@ -137,7 +161,7 @@ async function present(gate: Gate, subject: Subject, vmid: number): Promise<Inst
   const bound = isNamed && named.backup === undefined && named.image === undefined && named.node !== undefined;
   if (instance.type !== type || (bound && instance.host.node !== named.node)) {
     throw new BadRequestError({
-      field: 'vmid',
+      field: fieldOfGuest(policy, about, vmid),
       problem: `instance ${vmid} is a ${instance.type} guest on node ${instance.host.node}`,
     });
   }
@@ -170,6 +194,6 @@ function mustBeJudgedOn({ vmid, digest }: Instance, asked: string | undefined): 
   if (asked !== undefined && asked !== digest) {
     throw new ConflictError(
       `the configuration of instance ${vmid} is not the one that was looked at (digest); look again`,
-    );
+    ).at('digest');
   }
 }

@@ -30,6 +30,7 @@ import {
   type StorageOnNode,
   unlistedGuest,
 } from '../pve/listing.ts';
+import { readHasSnapshots, readJobs } from '../pve/replication.ts';
 import { privilegesOn } from '../pve/rights.ts';
 import type { Absence, FileName, Ledger, Sighting, Stamp } from '../quota/ledger.ts';
 import { isShelf } from '../quota/shelves.ts';
@@ -85,9 +86,14 @@ export class Inventory {
   readonly #guests = new Map<number, Guest>();
   readonly #hints = new Map<number, string>();
   readonly #devices = new Map<string, Devices>();
+  /** By vmid: the nodes to which replication jobs copy the guest, as far as that is known or not disproved. */
+  readonly #jobs = new Map<number, readonly string[]>();
+  #jobsReadAt: Stamp = 0;
   readonly #stale = new Set<number>();
   #nodes: readonly ClusterNode[] = [];
   #storages: readonly StorageOnNode[] = [];
+  /** By node: its storages whose volumes may be replicated. */
+  #replicating: ReadonlyMap<string, ReadonlySet<string>> = new Map();
   #listing: Promise<void> | undefined;
   #nextListing: Promise<void> | undefined;
   #frozen: Frozen | undefined;
@@ -151,8 +157,10 @@ export class Inventory {
   host(node: string): Host {
     const cpus = this.#nodes.find((one) => one.node === node)?.cpus;
     const { names, mappings } = this.#devices.get(node) ?? {};
+    const replicates = this.#replicating.get(node);
     return {
       node,
+      ...(replicates === undefined ? {} : { replicates }),
       ...(cpus === undefined ? {} : { cpus }),
       ...(names === undefined ? {} : { devices: names }),
       ...(mappings === undefined ? {} : { mappings }),
@@ -176,6 +184,7 @@ export class Inventory {
       volumes: this.#memory.volumes(vmid, node),
       leftBackups,
       absent: true,
+      ...this.#replication(vmid, true),
     };
   }
 
@@ -237,16 +246,22 @@ export class Inventory {
     const { vmid } = where;
     if (isShelf(vmid)) return this.#lookAtShelf(where);
     const stamp = this.#ledger.stamp();
+    // A job that was just set up is booked before any list has shown it.
+    if (this.#isReplicated(vmid) && (storages === 'all' || !this.#jobs.has(vmid))) await this.#readJobs(stamp);
     const listed = this.#guests.get(vmid);
     const place: Whereabouts = { vmid, node: listed?.node ?? where.node, type: listed?.type ?? where.type };
     const answer = await this.#read('/nodes/{}/{}/{}/pending', [place.node, place.type, vmid]);
     if (!succeeded(answer)) return this.#lookElsewhere(where, place, answer, storages);
-    const reading = readPending(answer.data);
-    if (reading === null) throw new UpstreamBrokenError(`PVE's answer about instance ${vmid} is not understood`);
-    if (passesDevices(reading)) await this.devices(place.node);
+    const found = readPending(answer.data);
+    if (found === null) throw new UpstreamBrokenError(`PVE's answer about instance ${vmid} is not understood`);
+    if (passesDevices(found)) await this.devices(place.node);
 
-    const first = this.#instance(place, reading);
-    await this.#readVolumes(place, this.#chosen(storages, vmid, first), stamp);
+    const first = this.#instance(place, found);
+    const [hasSnapshots] = await Promise.all([
+      this.#readHasSnapshots(place),
+      this.#readVolumes(place, this.#chosen(storages, vmid, first), stamp),
+    ]);
+    const reading = { ...found, hasSnapshots };
     const instance = this.#instance(place, reading);
     const sighting = this.#sighting(instance);
     if (this.#ledger.isCurrent(vmid, stamp)) {
@@ -337,19 +352,26 @@ export class Inventory {
         stamp,
       );
     };
-    // Volumes that have moved here with their guest are still remembered where they were; what cannot be read stays so.
-    const left = this.#memory.placesBeside(vmid, here).filter(([, storage]) => storages.includes(storage));
+    // Volumes that have moved here with their guest are still remembered where they were, and replicas lie on the nodes
+    // of its jobs; what cannot be read stays so.
+    const beside = [...this.#memory.placesBeside(vmid, here), ...this.#replicaPlaces(this.#jobs.get(vmid) ?? [])];
+    const left = new Map(
+      beside
+        .filter(([node, storage]) => node !== here && storages.includes(storage))
+        .map((place) => [place.join('/'), place]),
+    ).values();
     await Promise.all([
       ...storages.map((storage) => read(here, storage)),
-      ...left.map(([node, storage]) => read(node, storage).catch(() => {})),
+      ...[...left].map(([node, storage]) => read(node, storage).catch(() => {})),
     ]);
   }
 
   async #list(): Promise<void> {
     const stamp = this.#ledger.stamp();
-    const [rights, answer] = await Promise.all([
+    const [rights, answer, replication] = await Promise.all([
       this.#read('/access/permissions', [], { path: '/vms' }),
       this.#read('/cluster/resources'),
+      this.#read('/cluster/replication'),
     ]);
     const held = privilegesOn(rights, '/vms');
     if (held === null)
@@ -365,7 +387,9 @@ export class Inventory {
     const { guests, hints, nodes, storages } = readResources(answer.data);
     this.#nodes = nodes;
     this.#storages = storages;
+    this.#replicating = replicatingIn(storages);
     for (const guest of guests) this.#takeIn(guest, hints.get(guest.vmid) ?? '', stamp);
+    await this.#takeInJobs(replication, stamp);
     await this.#confirmMissing(new Set(guests.map(({ vmid }) => vmid)), stamp);
     this.#memory.prune(stamp);
     this.#listed = true;
@@ -400,6 +424,70 @@ export class Inventory {
       const node = this.#guests.get(vmid)?.node ?? this.#ledger.account(vmid)?.node ?? '';
       if (this.#ledger.see(this.#absence(vmid, node), asked)) this.#remove(vmid, asked);
     }
+  }
+
+  /** Whether the guest is, or was when it was last looked at, one that has copies on other nodes. */
+  #isReplicated(vmid: number): boolean {
+    const { booking = [], node } = this.#ledger.account(vmid) ?? {};
+    return this.#jobs.has(vmid) || booking.some((held) => held.node !== node);
+  }
+
+  async #readJobs(stamp: Stamp): Promise<void> {
+    await this.#takeInJobs(await this.#read('/cluster/replication'), stamp);
+  }
+
+  /** Takes in the list of replication jobs. What a job that has ended leaves on its target is looked at before it is forgotten. */
+  async #takeInJobs(answer: Answer, stamp: Stamp): Promise<void> {
+    if (!succeeded(answer))
+      throw new UpstreamBrokenError(`PVE does not list its replication jobs: ${answer.status} ${answer.reason}`);
+    if (stamp < this.#jobsReadAt) return;
+    this.#jobsReadAt = stamp;
+    const jobs = readJobs(answer.data);
+    for (const vmid of new Set([...this.#jobs.keys(), ...jobs.keys()])) {
+      const [known, now] = [this.#jobs.get(vmid) ?? [], jobs.get(vmid) ?? []];
+      if (known.join(' ') === now.join(' ') || !this.#ledger.isCurrent(vmid, stamp)) continue;
+      const ended = known.filter((node) => !now.includes(node));
+      const unseen = await this.#unseenReplicas(vmid, ended);
+      if (stamp < this.#jobsReadAt) return;
+      const targets = [...now, ...unseen].sort();
+      if (targets.length === 0) this.#jobs.delete(vmid);
+      else this.#jobs.set(vmid, targets);
+      this.#stale.add(vmid);
+      if (this.#listed) this.#tell(vmid, this.#ledger.account(vmid)?.node ?? '', stamp);
+    }
+  }
+
+  /** Looks at what these nodes hold of the guest; gives those that could not be looked at. */
+  async #unseenReplicas(vmid: number, nodes: readonly string[]): Promise<string[]> {
+    const places = this.#replicaPlaces(nodes);
+    const stamp = this.#ledger.stamp();
+    const looks = await Promise.all(
+      places.map(async ([node, storage]) => {
+        const answer = await this.#read('/nodes/{}/storage/{}/content', [node, storage], { vmid: String(vmid) });
+        if (!succeeded(answer)) return node;
+        const content = readContent(answer.data).guests.get(vmid) ?? noContent;
+        this.#memory.setContent(vmid, this.placeOf(storage, node), content, stamp);
+        return null;
+      }),
+    );
+    return [...new Set(looks.filter((node) => node !== null))];
+  }
+
+  /** The storages of these nodes on which replicas may lie. */
+  #replicaPlaces(nodes: readonly string[]): (readonly [node: string, storage: string])[] {
+    const places = this.#storages.filter(({ node, replicates }) => replicates && nodes.includes(node));
+    return places.map(({ node, storage }) => [node, storage]);
+  }
+
+  /** Of a guest with replication jobs, whether it has snapshots; it may where PVE does not tell. */
+  async #readHasSnapshots({ node, type, vmid }: Whereabouts): Promise<boolean> {
+    if (!this.#jobs.has(vmid)) return true;
+    return readHasSnapshots((await this.#read('/nodes/{}/{}/{}/snapshot', [node, type, vmid])).data);
+  }
+
+  #replication(vmid: number, hasSnapshots = true): Pick<Instance, 'replication'> {
+    const targets = this.#jobs.get(vmid);
+    return targets === undefined ? {} : { replication: { targets, hasSnapshots } };
   }
 
   #remove(vmid: number, stamp: Stamp): void {
@@ -460,7 +548,7 @@ export class Inventory {
     }
   }
 
-  #instance({ vmid, type, node }: Whereabouts, { current, next, digest }: Reading): Instance {
+  #instance({ vmid, type, node }: Whereabouts, { current, next, digest, hasSnapshots }: Reading): Instance {
     const volumes = this.#memory.volumes(vmid, node);
     const instance: Instance = {
       type,
@@ -470,6 +558,7 @@ export class Inventory {
       next,
       volumes,
       ...(digest === undefined ? {} : { digest }),
+      ...this.#replication(vmid, hasSnapshots),
     };
     return { ...instance, ...this.#backups(instance) };
   }
@@ -526,6 +615,17 @@ export class Inventory {
   #read(path: string, values: readonly (string | number)[] = [], params: Params = {}): Promise<Answer> {
     return this.#upstream.send(call('GET', path, values, params), { kind: 'service' });
   }
+}
+
+/** By node: the storages whose volumes may be replicated, of nodes without any of them none. */
+function replicatingIn(storages: readonly StorageOnNode[]): ReadonlyMap<string, ReadonlySet<string>> {
+  const own = Map.groupBy(storages, ({ node }) => node);
+  return new Map(
+    [...own].map(([node, rows]) => [
+      node,
+      new Set(rows.flatMap(({ storage, replicates }) => (replicates ? [storage] : []))),
+    ]),
+  );
 }
 
 /** A shelf, as an instance that is nothing but volumes. */

@@ -9,6 +9,8 @@ export interface Reading {
   readonly current: Config;
   readonly next: Config;
   readonly digest: string | undefined;
+  /** Of a guest with replication jobs: whether it has snapshots. */
+  readonly hasSnapshots?: boolean;
 }
 
 interface Part<T> {
@@ -39,8 +41,11 @@ export class Memory {
     const places = [...(this.#parts.get(vmid)?.content ?? [])];
     return new Map(
       places.flatMap(([place, { value }]) => {
-        const within = !place.includes('/') || place.startsWith(`${node}/`);
-        return value.volumes.map((volume) => [within ? volume.volid : `${volume.volid} at ${place}`, volume]);
+        const [where, storage] = place.split('/');
+        const beside = storage === undefined || where === node ? undefined : where;
+        return value.volumes.map((volume) =>
+          beside === undefined ? [volume.volid, volume] : [`${volume.volid} at ${place}`, { ...volume, node: beside }],
+        );
       }),
     );
   }

@@ -5,9 +5,9 @@ import { isObject } from '../json.ts';
 import { call, succeeded } from '../pve/call.ts';
 import { type Config, isNetSlot, propertiesOf } from '../pve/instance.ts';
 import { privilegesOn } from '../pve/rights.ts';
-import type { Caller } from './access.ts';
-import type { Gate } from './gate.ts';
-import type { Change } from './policy.ts';
+import { isAmong } from './allowances.ts';
+import type { Caller, Gate } from './gate.ts';
+import type { Change, ChangePolicy } from './policy.ts';
 
 /** What a card is joined to: `vmbr0`, or `vmbr0/10` with its VLAN; null for a card without a bridge. */
 export function networkOf(text: string): string | null {
@@ -19,19 +19,33 @@ export function networkOf(text: string): string | null {
 }
 
 /**
- * The network cards by which a change would join its guest to a network that is not the caller's to join. Theirs is
- * what the guest has already, what their templates say, what the configuration opens to all, and where PVE gives them
- * SDN.Use, as it would ask of themselves.
+ * The network cards by which a change would join its guest to a network that is not the caller's to join, be they named
+ * or brought along by a copy or a backup. Theirs is what the guest has already, what their templates say, what the
+ * configuration opens to all, and where PVE gives them SDN.Use, as it would ask of themselves.
  */
-export async function strangeNetworks(gate: Gate, { before, params }: Change, caller: Caller): Promise<Fault[]> {
+export async function strangeNetworks(
+  gate: Gate,
+  { brings }: ChangePolicy,
+  change: Change,
+  caller: Caller,
+): Promise<Fault[]> {
+  const { before, params } = change;
   const had = new Set([before.current, before.next].flatMap(networksIn));
   const templates = templatesOf(caller, before.type);
+  const brought = brings?.(change);
+  const cards = [
+    ...Object.entries(params).map(([slot, text]) => ({ slot, text, field: slot })),
+    ...Object.entries(brought?.config ?? {}).flatMap(([slot, text]) =>
+      slot in params ? [] : [{ slot, text, field: brought?.field ?? slot }],
+    ),
+  ];
   const faults: Fault[] = [];
-  for (const field of Object.keys(params).filter(isNetSlot)) {
-    const network = networkOf(params[field] ?? '');
-    const isTheirs = network === null || had.has(network) || templates.has(network) || isOpen(gate, network);
+  for (const { slot, text, field } of cards.filter((card) => isNetSlot(card.slot))) {
+    const network = networkOf(text);
+    const isTheirs =
+      network === null || had.has(network) || templates.has(network) || isAmong(gate.allowances.networks, network);
     if (isTheirs || (await mayUse(gate, caller, network))) continue;
-    const problem = `not allowed: ${network} is no network of yours; it would take SDN.Use there in PVE, or an administrator who opens it (tenants.networks)`;
+    const problem = `not allowed: ${slot === field ? '' : `${slot} is on ${network}, and `}${network} is no network of yours; it would take SDN.Use there in PVE, or an administrator who opens it (tenants.networks)`;
     faults.push({ field, problem });
   }
   return faults;
@@ -46,10 +60,6 @@ function templatesOf({ record: { templates } }: Caller, type: 'qemu' | 'lxc'): R
   const own = card === undefined ? [] : [card.vlan === undefined ? card.bridge : `${card.bridge}/${card.vlan}`];
   const entries = Object.entries(templates.instances[type]).map(([key, { value }]) => [key, String(value)] as const);
   return new Set([...own, ...networksIn(Object.fromEntries(entries))]);
-}
-
-function isOpen({ allowances: { networks } }: Gate, network: string): boolean {
-  return networks.some((one) => (one.endsWith('*') ? network.startsWith(one.slice(0, -1)) : network === one));
 }
 
 /** PVE asks for the privilege on the bridge, or on the VLAN of it, below the zone; plain bridges are in a zone of their own. */

@@ -2,20 +2,25 @@
 
 import { BadRequestError, type Fault, NotReadyError } from '../errors.ts';
 import { call, succeeded } from '../pve/call.ts';
-import type { Caller } from './access.ts';
-import type { Gate } from './gate.ts';
+import { isAmong } from './allowances.ts';
+import { asSent } from './causes.ts';
+import type { Caller, Gate } from './gate.ts';
 import { strangeNetworks } from './networks.ts';
-import { type Change, type ChangePolicy, isOpen, type Medium } from './policy.ts';
+import type { Change, Medium } from './policy.ts';
+import type { Subject } from './subject.ts';
 
 /** Throws, with all faults at once, when the change would use volumes of others, host paths, media that are not on offer, or networks of others. */
-export async function mustNotObject(gate: Gate, policy: ChangePolicy, change: Change, caller: Caller): Promise<void> {
+export async function mustNotObject(gate: Gate, { policy, about, caller }: Subject, change: Change): Promise<void> {
   const faults: Fault[] = [...(policy.objections?.(change) ?? [])];
   for (const medium of policy.media?.(change.params) ?? []) {
     const problem = await problemOf(gate, medium, change, caller);
     if (problem !== null) faults.push({ field: medium.field, problem });
   }
-  faults.push(...(await strangeNetworks(gate, change, caller)));
-  if (faults.length > 0) throw new BadRequestError(faults);
+  faults.push(...(await strangeNetworks(gate, policy, change, caller)));
+  if (faults.length > 0)
+    throw new BadRequestError(
+      faults.map(({ field, problem }) => ({ field: asSent(policy, about, field) ?? field, problem })),
+    );
 }
 
 /** A medium is the caller's own, opened to all by the configuration, or on offer on the storage for media and nobody else's. */
@@ -31,7 +36,7 @@ async function problemOf(
   // What is being written may be larger in a moment than PVE has just told.
   if (owner !== undefined)
     return ledger.isAwaited({ place, volid }) ? `${volid} is still being written; use it when that has ended` : null;
-  if (isOpen(allowances, volid)) return null;
+  if (isAmong(allowances.volumes, volid)) return null;
   if (content !== 'iso' && content !== 'vztmpl') return `${volid} is neither yours nor open to all (tenants.volumes)`;
   if (media === undefined) return 'no storage is configured to offer media from (useriso)';
   const { node, storage } = media;

@@ -2,8 +2,8 @@
 
 import { BadRequestError, ForbiddenError } from '../errors.ts';
 import { type Call, describeCall, succeeded } from '../pve/call.ts';
-import { type Caller, operatesSomewhere } from './access.ts';
-import type { Gate, Outcome } from './gate.ts';
+import { operatesSomewhere } from './access.ts';
+import type { Caller, Gate, Outcome } from './gate.ts';
 import type { ClosedPolicy, Named, OwnPolicy } from './policy.ts';
 
 /**

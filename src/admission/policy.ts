@@ -5,8 +5,8 @@ import { beyondGuest, beyondMeasure, entryFor, isAllowed } from '../pve/beyond.t
 import type { Answer, Call, Method, Params } from '../pve/call.ts';
 import type { Config, GuestType, Host, Instance } from '../pve/instance.ts';
 import type { ExpectedFile } from '../quota/ledger.ts';
-import type { Caller } from './access.ts';
-import type { Gate } from './gate.ts';
+import type { Allowances } from './allowances.ts';
+import type { Caller, Gate } from './gate.ts';
 
 /** What is wrong with a parameter's value, or null when nothing is; `allowed` names parameters that the configuration opens to all. */
 export type ValueCheck = (value: string, allowed?: readonly string[]) => string | null;
@@ -43,23 +43,6 @@ export interface ClosedPolicy extends Row {
   readonly reason: string;
 }
 
-/** What the configuration opens to every tenant beside what is theirs. */
-export interface Allowances {
-  /** Parameters that reach beyond a guest, by name or family. */
-  readonly parameters: readonly string[];
-  /** Volumes by id; a final `*` stands for any rest. */
-  readonly volumes: readonly string[];
-  /** URLs from which the nodes may fetch files for tenants; a final `*` stands for any rest. */
-  readonly urls: readonly string[];
-  /** Networks by bridge, or bridge and VLAN (`vmbr0/10`), to which tenants may join guests; a final `*` stands for any rest. */
-  readonly networks: readonly string[];
-}
-
-/** Whether a volume is one that any tenant may use. */
-export function isOpen({ volumes }: Allowances, volid: string): boolean {
-  return volumes.some((one) => (one.endsWith('*') ? volid.startsWith(one.slice(0, -1)) : volid === one));
-}
-
 /** What a change of an instance needs to be judged. */
 export interface Change extends Asked {
   readonly before: Instance;
@@ -93,6 +76,8 @@ export interface ChangePolicy extends Row {
   readonly params: ParameterTable;
   /** Parameters of which PVE takes an array; they are judged joined by commas. */
   readonly lists?: readonly string[];
+  /** Parameters that hold a list in one text, which PVE joins where the name is repeated; joined they go on. */
+  readonly joined?: readonly string[];
   /**
    * The guests that the call changes, or makes; absent: the one that its path or its parameter `vmid` names. Null when
    * it names none, which PVE takes for all.
@@ -100,12 +85,16 @@ export interface ChangePolicy extends Row {
   guests?(call: Asked): readonly number[] | null;
   /** Guests that it reads and leaves as they are: what a clone is made of, whose backup is brought back. */
   sources?(call: Asked): readonly number[];
-  /** The node on which the guests would then be; absent: the one in the path, or where they are. */
+  /** The node on which the guests, or copies of them, would then be; absent: the one in the path, or where they are. */
   node?(call: Asked): string | undefined;
   /** The pool that the guests would go into. */
   pool?(call: Asked): string | undefined;
   /** It is about volumes, which may lie under a vmid that no guest has any more. */
   readonly ofVolumes?: boolean;
+  /** It takes what its sources hold when PVE comes to copy them, which may be after its answer. */
+  readonly copiesSources?: true;
+  /** It changes what a copy of the guest may be made of, although nothing grows. */
+  readonly changesCopies?: true;
   /** A privilege on a source that stands in for its being the caller's: what an administrator has shared in PVE. */
   readonly sourcePrivilege?: string;
   /** Storages whose list for the guest must be read anew before the change can be judged. */
@@ -114,12 +103,21 @@ export interface ChangePolicy extends Row {
   media?(params: Config): readonly Medium[];
   /** What only PVE knows and the projection needs, asked with the privileged token. */
   asks?(change: Change): readonly Call[];
+  /** What is to be asked once the answers to these are there. */
+  asksThen?(change: Change): readonly Call[];
   /** Whether the projection needs to know the devices of the target node. */
   devices?(change: Change): boolean;
   /** The same parameters without PVE's other names for them. */
   canonical?(params: Config): Config;
+  /** A `digest` that it takes is not that of the guest's configuration, and goes to PVE as it came. */
+  readonly hasOwnDigest?: true;
   /** It is about a file that belongs to no guest; what it changes is then the shelf of the file's owner. */
   readonly file?: FileRow;
+  /**
+   * The configuration that a guest gets from elsewhere than its parameters, and the parameter that says from where;
+   * undefined where an administrator hands it out.
+   */
+  brings?(change: Change): { readonly field: string; readonly config: Config } | undefined;
   /** Why a tenant may not do this to this instance, whatever the quota. */
   objections?(change: Change): readonly Fault[];
   /** The instance as the call would leave it, asked for each guest that it changes. Pure: the charge is the difference. */
@@ -132,6 +130,8 @@ export interface ChangePolicy extends Row {
 
 /** How a row tells which file its call is about. */
 export interface FileRow {
+  /** The parameter that says, in the end, what it holds; absent: `url`. */
+  readonly source?: string;
   /** The file's volume id, or what is wrong with its name. */
   volid(call: Asked): string | Fault;
   /** The most bytes that the file will then have; null when that cannot be told. Absent: the call makes no file. */
@@ -147,8 +147,8 @@ export interface Medium {
 }
 
 /** Whether PVE accepts `digest`, so that the change applies to the configuration that it was judged on or not at all. */
-export function takesDigest({ params }: ChangePolicy): boolean {
-  return Object.hasOwn(params, 'digest');
+export function takesDigest({ params, hasOwnDigest }: ChangePolicy): boolean {
+  return Object.hasOwn(params, 'digest') && hasOwnDigest !== true;
 }
 
 /** A call as far as it says which guests it is about. */

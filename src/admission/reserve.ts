@@ -1,28 +1,25 @@
 /** What a change costs, charged before PVE hears of it. */
 
-import { NotReadyError } from '../errors.ts';
-import { type Call, type Draft, describeCall } from '../pve/call.ts';
+import { ApiError, ConflictError, ForbiddenError, NotReadyError, QuotaExceededError } from '../errors.ts';
+import { describeCall } from '../pve/call.ts';
 import type { Instance } from '../pve/instance.ts';
 import { type FileName, QuotaNeeded, type Reservation } from '../quota/ledger.ts';
 import { type Quota, quotaOf } from '../quota/limits.ts';
 import { type Line, usageOf } from '../quota/usage.ts';
-import type { Caller } from './access.ts';
+import { causesOf, fieldOfGuest } from './causes.ts';
 import type { Gate } from './gate.ts';
 import type { Inventory } from './inventory.ts';
 import { type Change, type ChangePolicy, takesDigest } from './policy.ts';
+import type { Subject } from './subject.ts';
 
 /** Charges a call's changes to everybody who pays; throws, holding nothing, what the ledger says, or NotReadyError while nothing can be told. */
-export async function reserve(
-  { inventory, ledger, payers, counted, resources }: Gate,
-  policy: ChangePolicy,
-  changes: readonly Change[],
-  asked: Call | Draft,
-  caller: Caller,
-): Promise<Reservation> {
+export async function reserve(gate: Gate, subject: Subject, changes: readonly Change[]): Promise<Reservation> {
+  const { inventory, ledger, payers, counted, resources } = gate;
+  const { policy, asked, caller } = subject;
   const waived = caller.record.cluster.admin;
   const creates = policy.kind === 'create';
   const states = changes.map((change) => ({ change, after: policy.project(change) }));
-  const grows = states.some(({ change: { before }, after }) => creates || exceeds(after, before, counted));
+  const grows = states.some(({ change: { before }, after }) => creates || grownIn(after, before, counted).size > 0);
   if (grows && !waived && policy.class !== 'releasing') mustBeReady(inventory);
   const request = {
     by: caller.user,
@@ -42,6 +39,7 @@ export async function reserve(
       };
     }),
     copies: changes.flatMap((change) => importedFiles(policy, change, inventory)),
+    sources: policy.copiesSources === true ? subject.sources : [],
     waived,
   };
   const quotas = new Map<string, Quota>([[caller.user, quotaOf(caller.user, caller.record, resources)]]);
@@ -49,10 +47,23 @@ export async function reserve(
     try {
       return await ledger.reserve({ ...request, quotas });
     } catch (error) {
-      if (!(error instanceof QuotaNeeded)) throw error;
+      if (!(error instanceof QuotaNeeded)) throw blamed(gate, subject, changes, error);
       for (const user of error.users) quotas.set(user, await payers.quota(user));
     }
   }
+}
+
+/** The ledger's refusal with the parameters of the call whose fault it is. */
+function blamed({ counted }: Gate, { policy, about }: Subject, changes: readonly Change[], error: unknown): unknown {
+  const judged = { policy, about, changes, counted };
+  if (error instanceof QuotaExceededError)
+    return new QuotaExceededError(error.overruns, (overrun) => causesOf(judged, overrun, overrun.scope));
+  if (!(error instanceof ApiError)) return error;
+  if (error.about !== undefined) return error.at(...causesOf(judged, error.about));
+  if (!(error instanceof ConflictError || error instanceof ForbiddenError)) return error;
+  return error.at(
+    policy.file === undefined ? fieldOfGuest(policy, about, changes[0]?.before.vmid ?? Number.NaN) : 'filename',
+  );
 }
 
 /** The files that a change copies into disks, which PVE may open long after it has answered. */
@@ -64,15 +75,17 @@ function importedFiles({ media }: ChangePolicy, { params, target }: Change, inve
   }));
 }
 
-/** Whether an instance takes more of anything, or what cannot be told, than it did. */
-function exceeds(after: Instance, before: Instance, counted: readonly string[]): boolean {
+/** The resources of which an instance takes more than it did, or what cannot be told; all of them where it changes its node. */
+export function grownIn(after: Instance, before: Instance, counted: readonly string[]): ReadonlySet<string> {
   const [now, then] = [usageOf(before, counted), usageOf(after, counted)];
-  if (before.host.node !== after.host.node || then.unknown.length > now.unknown.length) return true;
-  const larger = (line: Line) =>
+  const isLarger = (line: Line) =>
+    before.host.node !== after.host.node ||
     !now.lines.some(
-      ({ resource, item, amount }) => resource === line.resource && item === line.item && amount >= line.amount,
+      ({ resource, item, node, amount }) =>
+        resource === line.resource && item === line.item && node === line.node && amount >= line.amount,
     );
-  return then.lines.some(larger);
+  const untold = then.unknown.length > now.unknown.length ? then.unknown : [];
+  return new Set([...then.lines.filter(isLarger), ...untold].map(({ resource }) => resource));
 }
 
 function mustBeReady({ frozen, ready }: Inventory): void {

@@ -8,7 +8,7 @@ import { setTimeout } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { type Answer, call, succeeded, type Upstream } from '../pve/call.ts';
 import { parseUpid, type TaskStatus } from '../pve/task.ts';
-import type { Ledger, Reservation } from '../quota/ledger.ts';
+import type { Ledger, Reservation, ReservationId } from '../quota/ledger.ts';
 import { isShelf } from '../quota/shelves.ts';
 import type { Inventory, Look } from './inventory.ts';
 
@@ -35,12 +35,18 @@ export interface SettlementOptions {
 const pollFrom = 50;
 const pollTo = 1000;
 
+/** How long who depends on a reservation waits for a running task to end, and for PVE to show what it has left, in ms. */
+const forTasks = 2000;
+const forLooks = 6000;
+
 /** The pauses before an instance is looked at again, in seconds: 2 and 10 minutes after a lost answer was closed. */
 const pauses = [120, 480];
 
 export class Settlement {
   readonly #options: SettlementOptions;
-  readonly #running = new Set<Promise<unknown>>();
+  readonly #running = new Map<ReservationId, Promise<unknown>>();
+  /** Ends the pauses between two questions about a task. */
+  readonly #hurries = new Map<ReservationId, () => void>();
   readonly #stop = new AbortController();
 
   constructor(options: SettlementOptions) {
@@ -68,9 +74,27 @@ export class Settlement {
         );
       return undefined;
     });
-    this.#running.add(work);
-    void work.finally(() => this.#running.delete(work));
+    this.#running.set(reservation.id, work);
+    void work.finally(() => {
+      this.#running.delete(reservation.id);
+      this.#hurries.delete(reservation.id);
+    });
     return work;
+  }
+
+  /** Waits a moment for these reservations to be settled: PVE is asked at once about their tasks, and longer for what the ended ones have left. */
+  async ended(ids: readonly ReservationId[]): Promise<void> {
+    for (const id of ids) this.#hurries.get(id)?.();
+    const all = Promise.all(ids.map((id) => this.#running.get(id)));
+    await this.#soon(all, forTasks);
+    if (!ids.some((id) => this.#hurries.has(id))) await this.#soon(all, forLooks);
+  }
+
+  async #soon(work: Promise<unknown>, withinMs: number): Promise<void> {
+    const enough = new AbortController();
+    const late = wait(withinMs, AbortSignal.any([enough.signal, this.#stop.signal])).catch(() => {});
+    await Promise.race([work, late]);
+    enough.abort();
   }
 
   /** How many reservations are being followed. */
@@ -80,9 +104,9 @@ export class Settlement {
 
   /** Waits for what is under way, at most so long; what is left stays in the ledger for the next start. */
   async close(withinMs: number): Promise<void> {
-    await Promise.race([Promise.allSettled(this.#running), wait(withinMs, this.#stop.signal)]);
+    await Promise.race([Promise.allSettled(this.#running.values()), wait(withinMs, this.#stop.signal)]);
     this.#stop.abort();
-    await Promise.allSettled(this.#running);
+    await Promise.allSettled(this.#running.values());
   }
 
   async #follow(reservation: Reservation, ending: Ending): Promise<TaskStatus | undefined> {
@@ -94,7 +118,8 @@ export class Settlement {
         await this.#settle(reservation, ending.outcome, ending.refused);
         return undefined;
       case 'task': {
-        const task = await this.#taskEnd(ending.upid);
+        const task = await this.#taskEnd(reservation.id, ending.upid);
+        this.#hurries.delete(reservation.id);
         await this.#settle(reservation, task?.exitstatus ?? 'the task is not known any more');
         return task;
       }
@@ -132,23 +157,29 @@ export class Settlement {
   }
 
   /** The last status of a task once it has stopped; undefined when PVE does not know it (any more). */
-  async #taskEnd(upid: string): Promise<TaskStatus | undefined> {
+  async #taskEnd(id: ReservationId, upid: string): Promise<TaskStatus | undefined> {
     const node = parseUpid(upid)?.node ?? '';
     let pause = pollFrom;
     for (;;) {
+      const { promise: hurried, resolve: hurry } = Promise.withResolvers<void>();
+      this.#hurries.set(id, () => {
+        pause = pollFrom;
+        hurry();
+      });
       const answer = await this.#ask('/nodes/{}/tasks/{}/status', [node, upid]);
       const status = answer.data as TaskStatus | null;
       if (succeeded(answer) && status?.status === 'stopped') return status;
       // PVE answers 400 or 500 for a UPID that it has no log of.
       if (!succeeded(answer) && answer.status < 595 && answer.status !== 401 && answer.status !== 403) return undefined;
-      await wait(pause, this.#stop.signal);
+      await Promise.race([wait(pause, this.#stop.signal), hurried]);
       pause = Math.min(pollTo, pause * 1.5);
     }
   }
 
   /**
    * Waits until PVE cannot act on a call any more whose answer was lost: its configuration has changed from what the call
-   * was computed on and stays as it is, or the longest time that PVE takes has passed and no task of the guest runs.
+   * was computed on, holds all that it could bring and stays as it is, or the longest time that PVE takes has passed and
+   * no task of the guest runs. PVE writes the configuration more than once in one call, so a change of it is not the end.
    */
   async #waitUntilOver(reservation: Reservation): Promise<void> {
     const from = performance.now();
@@ -163,6 +194,7 @@ export class Settlement {
           digest !== undefined &&
           digest !== reservation.digest &&
           digest === last &&
+          !this.#mayBringMore(reservation) &&
           !(await this.#hasRunningTask(reservation))
         )
           return;
@@ -172,8 +204,13 @@ export class Settlement {
   }
 
   async #digest(reservation: Reservation): Promise<string | undefined> {
-    const [look] = await this.#insist(() => this.#look(reservation));
-    return look?.instance?.digest;
+    const looks = await this.#insist(() => this.#look(reservation));
+    for (const { sighting, stamp } of looks) this.#options.ledger.see(sighting, stamp);
+    return looks[0]?.instance?.digest;
+  }
+
+  #mayBringMore({ id, aims }: Reservation): boolean {
+    return aims.some(({ vmid }) => this.#options.ledger.growing(vmid, () => true).includes(id));
   }
 
   /** Whether a task runs that may be the call's, on the nodes of its instances or on the one that it was sent to. */

@@ -4,8 +4,7 @@ import { BadRequestError, NotSupportedError } from '../errors.ts';
 import { type Call, type Draft, type Params, singles, succeeded } from '../pve/call.ts';
 import { backupOwner, type Config, type Instance, volumeOwner } from '../pve/instance.ts';
 import { nothingYet, parseList } from '../pve/projections.ts';
-import type { Caller } from './access.ts';
-import type { Gate } from './gate.ts';
+import type { Caller, Gate } from './gate.ts';
 import { type Asked, type Change, type ChangePolicy, type Named, parameterFaults } from './policy.ts';
 
 /** A call that changes what instances take, and what it is about. */
@@ -81,17 +80,21 @@ export function changeOf(
 /** The place for an instance that is to be made. */
 export function blank({ inventory }: Gate, { policy, about }: Subject, vmid: number): Instance {
   const node = policy.node?.(about) ?? about.named.node ?? '';
-  const { host, volumes, leftBackups = [] } = inventory.remains(vmid, node);
-  return { ...nothingYet(policy.type ?? 'qemu', vmid, host, volumes), leftBackups };
+  const { absent: _, type: __, ...remains } = inventory.remains(vmid, node);
+  return { ...nothingYet(policy.type ?? 'qemu', vmid, remains.host, remains.volumes), ...remains };
 }
 
 /** The change with what PVE tells of it; what it refuses to tell is unknown to the projection. */
 export async function toldBy({ upstream, inventory }: Gate, policy: ChangePolicy, found: Change): Promise<Change> {
-  const questions = (policy.asks?.(found) ?? []).map(async (question) => {
-    const answer = await upstream.send(question, { kind: 'service' });
-    return succeeded(answer) ? answer.data : undefined;
-  });
-  const change = { ...found, told: await Promise.all(questions) };
+  const answersTo = (questions: readonly Call[] = []) =>
+    Promise.all(
+      questions.map(async (question) => {
+        const answer = await upstream.send(question, { kind: 'service' });
+        return succeeded(answer) ? answer.data : undefined;
+      }),
+    );
+  const told = await answersTo(policy.asks?.(found));
+  const change = { ...found, told: [...told, ...(await answersTo(policy.asksThen?.({ ...found, told })))] };
   if (policy.devices?.(change) !== true) return change;
   const { before, target } = change;
   await inventory.devices(target.node);
@@ -115,19 +118,19 @@ function onlyKnown(policy: ChangePolicy, params: Params, allowed: readonly strin
   return joined;
 }
 
-/** Parameters as single texts; only those that the row calls lists may be arrays. */
+/** Parameters as single texts; only those that the row calls lists, or joined, may be arrays. */
 function texts(policy: ChangePolicy, params: Params): Config {
   const entries = Object.entries(withoutArrays(policy, params)).map(([field, value]) => {
-    if (typeof value !== 'string') throw new NotSupportedError(`${field}: give it once`);
+    if (typeof value !== 'string') throw new NotSupportedError([{ field, problem: 'give it once' }]);
     return [field, value] as const;
   });
   return Object.fromEntries(entries);
 }
 
-function withoutArrays({ lists = [] }: ChangePolicy, params: Params): Params {
+function withoutArrays({ lists = [], joined = [] }: ChangePolicy, params: Params): Params {
   const entries = Object.entries(params).map(([field, value]) => [
     field,
-    typeof value !== 'string' && lists.includes(field) ? value.join(',') : value,
+    typeof value !== 'string' && [...lists, ...joined].includes(field) ? value.join(',') : value,
   ]);
   return Object.fromEntries(entries);
 }

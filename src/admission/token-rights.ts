@@ -41,6 +41,7 @@ interface Wanted {
 const useful: readonly (Wanted & { readonly for: string })[] = [
   { path: '/vms', privilege: 'VM.Clone', for: 'clones' },
   { path: '/vms', privilege: 'VM.Migrate', for: 'migrations' },
+  { path: '/vms', privilege: 'VM.Replicate', for: 'replication' },
   { path: '/vms', privilege: 'VM.Snapshot', for: 'snapshots' },
   { path: '/vms', privilege: 'VM.Snapshot.Rollback', for: 'going back to snapshots' },
   { path: '/storage', privilege: 'Datastore.AllocateTemplate', for: 'uploads and downloads' },
@@ -58,13 +59,20 @@ export interface TokenRights {
   readonly excess: readonly string[];
 }
 
-/** Reads the token's own rights. PVE 7.4 knows neither SDN.Use nor Mapping.Use, so those are wanted from version 8 on. */
+/**
+ * Reads the token's own rights. PVE 7.4 knows neither SDN.Use nor Mapping.Use, so those are wanted from version 8 on, and
+ * VM.Replicate, in whose place there was Datastore.Allocate, from version 9 on.
+ */
 export async function readTokenRights(upstream: Upstream): Promise<TokenRights> {
   const service = { kind: 'service' } as const;
   const version = await upstream.send(call('GET', '/version'), service);
-  if (!succeeded(version)) throw new Error(`PVE does not accept the API token: ${version.status} ${version.reason}`);
+  if (!succeeded(version))
+    throw new Error(
+      `PVE does not accept the API token: ${version.status} ${version.reason}. Check user, realm, id and uuid of "token"; a secret that is lost needs a new token`,
+    );
   const major = Number.parseInt(String((version.data as { version?: unknown } | null)?.version), 10);
-  const isKnown = ({ privilege }: Wanted) => major >= 8 || !/^(?:SDN|Mapping)\./.test(privilege);
+  const isKnown = ({ privilege }: Wanted) =>
+    privilege === 'VM.Replicate' ? major >= 9 : major >= 8 || !/^(?:SDN|Mapping)\./.test(privilege);
   const needed = essential
     .flatMap(({ path, privileges }) => privileges.map((privilege) => ({ path, privilege })))
     .filter(isKnown);

@@ -79,6 +79,8 @@ export interface Backend {
   groupsOf?(user: UserName): Promise<readonly GroupName[]> | readonly GroupName[];
   /** The users who are in the group, as `groupsOf` tells of each. Without it, lists are searched for the group's `dn` in `memberOf`. */
   membersOf?(group: GroupName): Promise<readonly UserName[]> | readonly UserName[];
+  /** Whether the user's password is kept here, so that it can be set. Absent: wherever the user is kept. */
+  keepsPassword?(user: UserName): Promise<boolean> | boolean;
   /** Why the change would be refused, or null; changes nothing. Asked of all backends before any of them is changed. */
   check?(change: BackendChange, requester: Requester): Promise<BackendResult | null> | BackendResult | null;
   getUser?(user: UserName, requester: Requester): Promise<BackendData | null> | BackendData | null;

@@ -200,8 +200,9 @@ function failure({ status, message }: BackendResult, allResponses: readonly Step
     const what = outcome === 'kept' ? 'is changed all the same' : 'may be changed or not';
     return `backend "${backend}" ${what}${why === '' ? '' : ` (${why})`}`;
   });
-  const rest = words.length === 0 ? 'nothing is changed' : words.join('; ');
-  return { ok: false, status, message: `${message}; ${rest}`, allResponses };
+  const none = allResponses.length > 1 ? ['nothing is changed'] : [];
+  const told = [message, ...(words.length === 0 ? none : words)];
+  return { ok: false, status, message: told.join('; '), allResponses };
 }
 
 const fine: BackendResult = { ok: true, status: 200, message: '' };

@@ -128,6 +128,8 @@ export class Directory {
   readonly #all: readonly LoadedBackend[];
   readonly #groups: readonly LimitedGroup[];
   readonly #kept = new Map<string, Kept>();
+  /** Who has just been deleted here, until when (monotonic milliseconds) they may still be believed to be there elsewhere. */
+  readonly #gone = new Map<string, number>();
   #lastChange: Promise<unknown> = Promise.resolve();
   /** Asks a backend; what it throws names the backend. */
   readonly #ask: Ask = async ({ name }, ask) => {
@@ -162,6 +164,28 @@ export class Directory {
   /** What is wrong with the configured groups. */
   faults(): Fault[] {
     return faultsOfGroups(this.#groups);
+  }
+
+  /** What the configuration says of groups to no effect, as far as the backends tell now. */
+  async hints(): Promise<readonly string[]> {
+    const isKnown = async (asked: readonly LoadedBackend[], group: GroupName): Promise<boolean> => {
+      const found = await askAll(asked, async ({ backend }) => {
+        try {
+          return await backend.getGroup?.(group, server);
+        } catch {
+          return undefined;
+        }
+      });
+      return found.some((data) => data !== null);
+    };
+    const hints = await askAll(this.#groups, async ({ group, name, told }) => {
+      const nobody = `handlers.users.groups names ${JSON.stringify(name)}, and`;
+      if (!(await isKnown(told, group)))
+        return [`${nobody} there is no such group: see how it is written, or leave it out`];
+      if (await isKnown(granting(this.#all), group)) return [];
+      return [`${nobody} no backend has limits for it: give some with node . group set, or leave it out`];
+    });
+    return hints.flat();
   }
 
   /** Grows whenever a backend that can tell has told of a change. */
@@ -206,13 +230,14 @@ export class Directory {
   /** Throws UnauthenticatedError for a user whom a backend of theirs does not let go on, asked at most 5 s ago. */
   async mustAdmit(user: UserName): Promise<void> {
     const asked = this.#of(user.realm).filter(({ backend }) => backend.admits !== undefined);
+    const isGone = (this.#gone.get(formatUserName(user)) ?? 0) > this.#options.now();
     const admitted =
       asked.length === 0 ||
       (await this.#keep(`admits ${formatUserName(user)}`, asked, async () => {
         const answers = await askAll(asked, (loaded) => this.#ask(loaded, () => loaded.backend.admits?.(user)));
         return answers.every((answer) => answer !== false);
       }));
-    if (!admitted)
+    if (isGone || !admitted)
       throw new UnauthenticatedError(`The user ${formatUserName(user)} is disabled or does not exist any more`);
   }
 
@@ -312,29 +337,32 @@ export class Directory {
   }
 
   /**
-   * Has the backends of the user's realm store a new password, in order and no further than the first that refuses;
-   * gives what each of them said. PVE is asked where no other backend signs the user in, and so knows the password.
+   * Has the backends store a new password that sign in the user's realm, in order; PVE is asked where no other one does,
+   * and so knows the password. All of them check it before any stores it. One that has stored it keeps it when the next
+   * one fails, and the answer says so.
    */
   async setPassword(
     user: UserName,
     password: string,
     { oldpassword }: { readonly oldpassword?: string },
     requester: Requester,
-  ): Promise<readonly BackendResult[]> {
+  ): Promise<ChangeResult> {
     const own = this.#of(user.realm);
     const asked = own.some(({ backend }) => backend.openSession !== undefined) ? own : this.#signingIn(user.realm);
-    if (!asked.some(({ backend }) => backend.openSession !== undefined && backend.setUser !== undefined)) {
+    const able = asked.filter(({ backend }) => backend.openSession !== undefined && backend.setUser !== undefined);
+    const keeps = await askAll(able, (loaded) => this.#keepsPassword(loaded, user));
+    const keepers = able.filter((_, index) => keeps[index]);
+    if (keepers.length === 0) {
       const message = `The passwords of the realm ${user.realm} are kept where this server cannot change them`;
-      return [{ ok: false, status: 501, message }];
+      return { ok: false, status: 501, message, allResponses: [] };
     }
     const attributes = { userpassword: password, ...(oldpassword === undefined ? {} : { oldpassword }) };
-    const results: BackendResult[] = [];
-    for (const loaded of asked) {
-      const result = await this.#ask(loaded, () => loaded.backend.setUser?.(user, attributes, requester));
-      if (result !== undefined) results.push(result);
-      if (result?.ok === false) break;
-    }
-    return results;
+    const change = { method: 'setUser', user, attributes } as const;
+    return applyAll(
+      keepers.map((loaded) => ({ loaded, change, before: null })),
+      requester,
+      this.#ask,
+    );
   }
 
   /**
@@ -369,14 +397,35 @@ export class Directory {
   async #change(change: BackendChange, requester: Requester): Promise<ChangeResult> {
     if (!(await this.#isAdmin(requester))) throw new ForbiddenError('Only administrators change users and groups');
     const admin = { ...requester, admin: true };
-    const holding = 'group' in change ? this.#holding(change.group) : this.#of(change.user.realm);
+    const holding = 'group' in change ? this.#holding(change.group) : this.#concerned(change);
     const others = 'group' in change ? granting(this.#named(this.#options.users.any)) : [];
     const seen = await askAll(distinct([...holding, ...others]), async (loaded) => ({
       loaded,
       holds: holding.includes(loaded),
+      keepsPassword: !setsPassword(change) || (await this.#keepsPassword(loaded, change.user)),
       before: await this.#ask(loaded, () => stateAt(loaded, change, admin)),
     }));
-    return applyAll(stepsFor(change, seen), admin, this.#ask);
+    const result = await applyAll(stepsFor(change, seen), admin, this.#ask);
+    if (change.method === 'delUser' && result.ok) this.#cutOff(change.user);
+    if (change.method === 'addUser' && result.ok) this.#gone.delete(formatUserName(change.user));
+    return result;
+  }
+
+  async #keepsPassword(loaded: LoadedBackend, user: UserName): Promise<boolean> {
+    return (await this.#ask(loaded, () => loaded.backend.keepsPassword?.(user))) ?? true;
+  }
+
+  /** Who is deleted is deleted in PVE as well, which ends their tickets and tokens, and first there: it may refuse the requester. */
+  #concerned({ method, user }: Exclude<BackendChange, { readonly group: GroupName }>): readonly LoadedBackend[] {
+    const own = this.#of(user.realm);
+    return method === 'delUser' ? distinct([...this.#named([this.#options.pve]), ...own]) : own;
+  }
+
+  /** For as long as an earlier word about them may be believed. */
+  #cutOff(user: UserName): void {
+    const now = this.#options.now();
+    for (const [name, until] of this.#gone) if (until <= now) this.#gone.delete(name);
+    this.#gone.set(formatUserName(user), now + believedFor);
   }
 
   async #isAdmin(requester: Requester): Promise<boolean> {
@@ -398,9 +447,10 @@ export class Directory {
     return distinct(names.flatMap((name) => this.#options.backends.get(name) ?? []));
   }
 
-  /** The backends that hold a group itself; whatever else names it, only they say who is in it. */
+  /** The backends that hold a group itself; whatever else names it, only they say who is in it. PVE's belong to no realm. */
   #holding({ realm }: GroupName): readonly LoadedBackend[] {
-    return realm === undefined ? this.#named([this.#options.pve]) : this.#of(realm);
+    const pve = this.#named([this.#options.pve]);
+    return realm === undefined ? pve : this.#of(realm).filter((loaded) => !pve.includes(loaded));
   }
 
   /** The groups that the user can be in: those of PVE, and those of the user's realm. */
@@ -538,6 +588,11 @@ type GroupLayer = Layer & { readonly source: { readonly from: 'group'; readonly 
 interface UserList {
   readonly loaded: LoadedBackend;
   readonly users: ReadonlyMap<string, BackendData>;
+}
+
+/** A change with a new password in it. */
+function setsPassword(change: BackendChange): change is Extract<BackendChange, { readonly user: UserName }> {
+  return 'attributes' in change && 'user' in change && change.attributes.userpassword !== undefined;
 }
 
 /** The backends that tell who is in these groups. */

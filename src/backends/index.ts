@@ -167,7 +167,18 @@ const recordKeys: readonly RecordKey[] = ['dn', 'attributes', ...grantKeys];
 
 const methods = [
   ...['version', 'close', 'openSession', 'closeSession'],
-  ...['admits', 'groupsOf', 'membersOf', 'check', 'getUser', 'getAllUsers', 'addUser', 'setUser', 'delUser'],
+  ...[
+    'admits',
+    'groupsOf',
+    'membersOf',
+    'keepsPassword',
+    'check',
+    'getUser',
+    'getAllUsers',
+    'addUser',
+    'setUser',
+    'delUser',
+  ],
   ...['getGroup', 'getAllGroups', 'addGroup', 'setGroup', 'delGroup', 'addUserToGroup', 'delUserFromGroup'],
 ] as const;
 

@@ -13,8 +13,9 @@ import {
   type UserName,
 } from './backend.ts';
 import { done, refusal, refusalOfBind, refusalOfChange, signInRefused, userChangeIn } from './ldap-answers.ts';
-import { groupData, nameIn, userData } from './ldap-entries.ts';
-import { findGroup, findUser, groupsOfUser, isNameable, listGroups, listUsers, type Named } from './ldap-reading.ts';
+import { nameIn, userData } from './ldap-entries.ts';
+import { groupsOfUser, listUsers, usersInGroup } from './ldap-groups.ts';
+import { dataOfGroup, findGroup, findUser, type Groups, isNameable, listGroups, type Named } from './ldap-reading.ts';
 import type { LdapConnection, LdapServers } from './ldap-servers.ts';
 import type { LdapSettings } from './ldap-settings.ts';
 import {
@@ -29,7 +30,6 @@ import {
 } from './ldap-writing.ts';
 
 type Attributes = Readonly<Record<string, unknown>>;
-type Groups = NonNullable<LdapSettings['groups']>;
 
 /**
  * Users and groups as the account sees them. Changes are made in its right, so they are taken from administrators alone,
@@ -48,7 +48,7 @@ export class LdapAccountBackend implements Backend {
   async openSession(user: UserName, password: string): Promise<BackendResult> {
     // LDAP takes a bind without a password for an anonymous one, and lets it succeed.
     if (password === '') return signInRefused;
-    const found = await this.#find(user, { active: true });
+    const found = await this.#find(user, { active: true, anyCase: true });
     if (found === null) return signInRefused;
     try {
       await this.#servers.as({ dn: found.entry.dn, password }, async () => {});
@@ -59,7 +59,7 @@ export class LdapAccountBackend implements Backend {
   }
 
   async admits(user: UserName): Promise<boolean> {
-    return (await this.#find(user, { active: true })) !== null;
+    return (await this.#find(user, { active: true, anyCase: true })) !== null;
   }
 
   async groupsOf(user: UserName): Promise<readonly GroupName[]> {
@@ -70,6 +70,16 @@ export class LdapAccountBackend implements Backend {
       const id = nameIn(entry, groups.name);
       return id === null ? [] : [{ id, realm }];
     });
+  }
+
+  async membersOf(group: GroupName): Promise<readonly UserName[]> {
+    const { users, groups, realm } = this.#settings;
+    if (groups === null || !this.#mayHold(group)) return [];
+    const names = await this.#servers.read(async (connection) => {
+      const found = await findGroup(connection, groups, group.id);
+      return found === null ? [] : usersInGroup(connection, { users, groups }, found.entry);
+    });
+    return names.map((id) => ({ id, realm }));
   }
 
   getUser(user: UserName): Promise<BackendData | null> {
@@ -88,8 +98,9 @@ export class LdapAccountBackend implements Backend {
     );
   }
 
-  /** Passwords are changed here or not, whoever asks. */
+  /** Passwords are changed here or not, whoever asks, and so are groups made. */
   check(change: BackendChange): BackendResult | null {
+    if (change.method === 'addGroup') return this.#noNumbers();
     if (!('user' in change) || !('attributes' in change)) return null;
     return this.#noPasswords(userChangeIn(change.attributes).password);
   }
@@ -136,16 +147,16 @@ export class LdapAccountBackend implements Backend {
     return this.#change(async (connection) => {
       const found = await findUser(connection, this.#settings, user.id);
       if (found === null) return noUser(user);
-      await removeEntryOfUser(connection, this.#settings, found.entry);
+      await removeEntryOfUser(connection, this.#settings, found);
       return done;
     });
   }
 
-  async getGroup({ id, realm }: GroupName): Promise<BackendData | null> {
+  async getGroup(group: GroupName): Promise<BackendData | null> {
     const { groups } = this.#settings;
-    if (groups === null || (realm !== undefined && realm !== this.#settings.realm)) return null;
-    const found = await this.#servers.read((connection) => findGroup(connection, groups, id));
-    return found === null ? null : groupData(found.entry, found.name, groups.member);
+    if (groups === null || !this.#mayHold(group)) return null;
+    const found = await this.#servers.read((connection) => findGroup(connection, groups, group.id));
+    return found === null ? null : dataOfGroup(found, groups);
   }
 
   async getAllGroups(): Promise<Readonly<Record<string, BackendData>>> {
@@ -158,7 +169,9 @@ export class LdapAccountBackend implements Backend {
   addGroup(group: GroupName, _attributes: Attributes, requester: Requester): Promise<BackendResult> {
     return this.#changeGroup(group, requester, async (connection, groups, found) => {
       if (found !== null) return refusal(409, `group ${group.id} is there already`);
-      await addEntryOfGroup(connection, groups, group.id);
+      const refused = this.#noNumbers();
+      if (refused !== null) return refused;
+      await addEntryOfGroup(connection, this.#settings, groups, group.id);
       return done;
     });
   }
@@ -196,7 +209,14 @@ export class LdapAccountBackend implements Backend {
     return realm === this.#settings.realm && isNameable(id);
   }
 
-  async #find(user: UserName, options: { readonly active?: boolean } = {}): Promise<Named | null> {
+  #mayHold({ realm }: GroupName): boolean {
+    return realm === undefined || realm === this.#settings.realm;
+  }
+
+  async #find(
+    user: UserName,
+    options: { readonly active?: boolean; readonly anyCase?: boolean } = {},
+  ): Promise<Named | null> {
     if (!this.#isHere(user)) return null;
     return this.#servers.read((connection) => findUser(connection, this.#settings, user.id, options));
   }
@@ -231,10 +251,10 @@ export class LdapAccountBackend implements Backend {
     requester: Requester,
     work: (connection: LdapConnection, groups: Groups, found: Named | null) => Promise<BackendResult>,
   ): Promise<BackendResult> {
-    const { groups, realm } = this.#settings;
+    const { groups } = this.#settings;
     const refused = refusalTo(requester);
     if (refused !== null) return refused;
-    if (groups === null || (group.realm !== undefined && group.realm !== realm)) return noGroup(group);
+    if (groups === null || !this.#mayHold(group)) return noGroup(group);
     if (!isNameable(group.id)) return unfit(group.id);
     return this.#change(async (connection) => work(connection, groups, await findGroup(connection, groups, group.id)));
   }
@@ -249,7 +269,7 @@ export class LdapAccountBackend implements Backend {
       if (found === null) return noGroup(group);
       const member = this.#isHere(user) ? await findUser(connection, this.#settings, user.id) : null;
       if (member === null) return noUser(user);
-      await change(connection, groups, found.entry, member.entry.dn);
+      await change(connection, groups, found.entry, member);
       return done;
     });
   }
@@ -257,6 +277,16 @@ export class LdapAccountBackend implements Backend {
   #unfit(user: UserName): BackendResult | null {
     if (user.realm !== this.#settings.realm) return refusal(404, `there are no users of the realm ${user.realm} here`);
     return isNameable(user.id) ? null : unfit(user.id);
+  }
+
+  #noNumbers(): BackendResult | null {
+    const classes = this.#settings.groups?.classes.map((name) => name.toLowerCase());
+    return classes?.includes('posixgroup') === true
+      ? refusal(
+          501,
+          'A group of the class posixGroup has a number, which is given in the directory itself: make it there',
+        )
+      : null;
   }
 
   #noPasswords(password: string | undefined): BackendResult | null {

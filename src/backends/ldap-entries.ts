@@ -2,7 +2,7 @@
 
 import type { Entry as RawEntry } from 'ldapts';
 import type { BackendData } from './backend.ts';
-import { dnKey, parseDn } from './ldap-names.ts';
+import { dnKey, escapeDnValue, parseDn } from './ldap-names.ts';
 
 /** An entry with its attributes by their names in lower case; values that are no text are left out. */
 export interface Entry {
@@ -57,9 +57,15 @@ export function userData(entry: Entry, name: string, groups: readonly Entry[]): 
   };
 }
 
-/** A group as backends tell of one; a member without a name is nobody. */
-export function groupData(entry: Entry, name: string, member: string): BackendData {
-  return { dn: entry.dn, attributes: { cn: name, member: valuesOf(entry, member).filter((dn) => dn !== '') } };
+/** A group as backends tell of one; `members` are distinguished names, or names of users. */
+export function groupData(
+  { dn }: Entry,
+  name: string,
+  members: readonly string[],
+  holds: 'dn' | 'name' = 'dn',
+): BackendData {
+  const member = holds === 'dn' ? members : members.map((user) => `uid=${escapeDnValue(user)}`);
+  return { dn, attributes: { cn: name, member } };
 }
 
 function firstOf(entry: Entry, attributes: readonly string[]): Readonly<Record<string, string>> {
@@ -69,44 +75,6 @@ function firstOf(entry: Entry, attributes: readonly string[]): Readonly<Record<s
       return first === undefined ? [] : [[attribute, first]];
     }),
   );
-}
-
-/** The groups of these entries, directly. */
-type GroupsOf = (members: readonly Entry[]) => readonly Entry[] | Promise<readonly Entry[]>;
-
-/** All groups of an entry, by `levels` of groups within groups at most, in the order of their names. */
-export async function allGroupsOf(entry: Entry, levels: number, groupsOf: GroupsOf): Promise<readonly Entry[]> {
-  const found = new Map<string, Entry>();
-  let latest: readonly Entry[] = [entry];
-  for (let level = 0; level <= levels && latest.length > 0; level += 1) {
-    const groups = new Map((await groupsOf(latest)).map((group) => [keyOf(group.dn), group]));
-    latest = [...groups].flatMap(([key, group]) => (found.has(key) ? [] : [group]));
-    for (const [key, group] of groups) found.set(key, group);
-  }
-  return [...found].toSorted(([one], [other]) => (one < other ? -1 : 1)).map(([, group]) => group);
-}
-
-/** Finds groups among those in a list, by their members or by what their members say. */
-export function listedGroups(
-  groups: readonly Entry[],
-  { member, membership }: { readonly member: string; readonly membership: 'member' | 'memberOf' },
-): GroupsOf {
-  const [byName, byMember] = [new Map<string, Entry>(), new Map<string, Entry[]>()];
-  for (const group of groups) {
-    byName.set(keyOf(group.dn), group);
-    for (const dn of membership === 'member' ? valuesOf(group, member) : []) {
-      const key = keyOf(dn);
-      const known = byMember.get(key);
-      if (known === undefined) byMember.set(key, [group]);
-      else known.push(group);
-    }
-  }
-  return (members) =>
-    members.flatMap((entry) =>
-      membership === 'member'
-        ? (byMember.get(keyOf(entry.dn)) ?? [])
-        : valuesOf(entry, 'memberOf').flatMap((dn) => byName.get(keyOf(dn)) ?? []),
-    );
 }
 
 /** What is no name is like itself alone. */

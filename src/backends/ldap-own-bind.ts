@@ -11,8 +11,9 @@ import {
 } from './backend.ts';
 import { done, refusal, refusalOfBind, refusalOfChange, signInRefused, userChangeIn } from './ldap-answers.ts';
 import { keyOf, userData } from './ldap-entries.ts';
+import { groupsOfUser } from './ldap-groups.ts';
 import { escapeDnValue, sameName } from './ldap-names.ts';
-import { findUser, groupsOfUser, isNameable, type Named } from './ldap-reading.ts';
+import { findUser, isNameable, type Named } from './ldap-reading.ts';
 import type { LdapConnection, LdapServers } from './ldap-servers.ts';
 import type { LdapSettings } from './ldap-settings.ts';
 import { setPassword } from './ldap-writing.ts';
@@ -105,7 +106,7 @@ export class LdapOwnBindBackend implements Backend {
     try {
       return await this.#servers.as({ dn, password }, async (connection) => {
         const identity = await connection.ask('who that is', (client) => client.exop(whoAmI));
-        const found = await findUser(connection, this.#settings, user.id, { active: true });
+        const found = await findUser(connection, this.#settings, user.id, { active: true, anyCase: true });
         return found !== null && isSelf(identity.value ?? '', found) ? work(connection, found) : refused;
       });
     } catch (error) {

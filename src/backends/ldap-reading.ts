@@ -1,11 +1,12 @@
-/** Questions about the users and groups of an LDAP directory. Values are sent as values, so none can be a piece of a filter. */
+/** Finding users and groups of an LDAP directory by name. Values are sent as values, so none can be a piece of a filter. */
 
 import { AndFilter, EqualityFilter, type Filter, FilterParser, NotFilter, OrFilter } from 'ldapts';
 import { UpstreamBrokenError } from '../errors.ts';
 import type { BackendData } from './backend.ts';
-import { allGroupsOf, type Entry, groupData, listedGroups, nameIn, userData, valuesOf } from './ldap-entries.ts';
+import { type Entry, groupData, keyOf, nameIn } from './ldap-entries.ts';
+import { kindOf, memberAttributes, membersIn } from './ldap-group-kinds.ts';
 import { sameName } from './ldap-names.ts';
-import type { LdapConnection } from './ldap-servers.ts';
+import type { LdapConnection, Search } from './ldap-servers.ts';
 import type { LdapSettings } from './ldap-settings.ts';
 
 /** An entry with the name that it goes by in PVE. */
@@ -14,62 +15,32 @@ export interface Named {
   readonly name: string;
 }
 
-type Groups = NonNullable<LdapSettings['groups']>;
+export type Groups = NonNullable<LdapSettings['groups']>;
+type Users = LdapSettings['users'];
 
-/** The user of this name; null when there is none or, if asked for an `active` one, when they may not sign in. */
+/**
+ * The user of this name; null when there is none or, if asked for an `active` one, when they may not sign in. Whoever
+ * types a name may do so in `anyCase`; else it is written as in the directory, so that one user does not go by two names.
+ */
 export async function findUser(
   connection: LdapConnection,
   { users }: LdapSettings,
   id: string,
-  { active = false } = {},
+  { active = false, anyCase = false } = {},
 ): Promise<Named | null> {
   if (!isNameable(id)) return null;
   const allowed = active && users.disabled !== null ? [not(users.disabled)] : [];
   const filter = all([users.filter, ...allowed, equal(users.name, id)]);
-  const attributes = userAttributes(users.name);
-  return theOne(await connection.search({ base: users.base, filter, attributes }), users.name, id);
+  const entries = await connection.search({ base: users.base, filter, attributes: userAttributes(users.name) });
+  return theOne(entries, users.name, id, anyCase);
 }
 
 /** The group of this name, or null. */
 export async function findGroup(connection: LdapConnection, groups: Groups, id: string): Promise<Named | null> {
   if (!isNameable(id)) return null;
   const filter = all([groups.filter, equal(groups.name, id)]);
-  const attributes = groupAttributes(groups);
-  return theOne(await connection.search({ base: groups.base, filter, attributes }), groups.name, id);
-}
-
-/** The groups that a user is in, those within others included as far as they count. */
-export async function groupsOfUser(
-  connection: LdapConnection,
-  { groups }: LdapSettings,
-  { entry }: Named,
-): Promise<readonly Entry[]> {
-  if (groups === null) return [];
-  return allGroupsOf(entry, groups.nested, async (members) => {
-    const matches =
-      groups.membership === 'member'
-        ? members.map(({ dn }) => equal(groups.member, dn))
-        : members.flatMap((member) => valuesOf(member, 'memberOf').map((dn) => equal(groups.nameOfEntry, dn)));
-    if (matches.length === 0) return [];
-    const filter = all([groups.filter, new OrFilter({ filters: matches })]);
-    return connection.search({ base: groups.base, filter, attributes: [groups.name, 'memberOf'] });
-  });
-}
-
-/** All users by name, each with the same data as when asked for alone. */
-export async function listUsers(
-  connection: LdapConnection,
-  settings: LdapSettings,
-): Promise<ReadonlyMap<string, BackendData>> {
-  const { users, groups } = settings;
-  const { base, name } = users;
-  const entries = await connection.search({ base, filter: all([users.filter]), attributes: userAttributes(name) });
-  const listed = groups === null ? [] : await groupEntries(connection, groups);
-  const groupsOf = groups === null ? () => [] : listedGroups(listed, groups);
-  const data = new Map<string, BackendData>();
-  for (const [id, entry] of byName(entries, name))
-    data.set(id, userData(entry, id, await allGroupsOf(entry, groups?.nested ?? 0, groupsOf)));
-  return data;
+  const entries = await connection.search({ base: groups.base, filter, attributes: groupAttributes(groups) });
+  return theOne(entries, groups.name, id);
 }
 
 /** All groups by name. */
@@ -78,33 +49,69 @@ export async function listGroups(
   groups: Groups,
 ): Promise<ReadonlyMap<string, BackendData>> {
   const entries = byName(await groupEntries(connection, groups), groups.name);
-  return new Map([...entries].map(([id, entry]) => [id, groupData(entry, id, groups.member)]));
+  return new Map([...entries].map(([name, entry]) => [name, dataOfGroup({ entry, name }, groups)]));
 }
 
-function groupEntries(connection: LdapConnection, groups: Groups): Promise<readonly Entry[]> {
+/** What is told of a group. */
+export function dataOfGroup({ entry, name }: Named, { kinds }: Groups): BackendData {
+  const kind = kindOf(kinds, entry);
+  return groupData(entry, name, membersIn(entry, kind), kind.holds);
+}
+
+/** Every entry that is a group. */
+export function groupEntries(connection: LdapConnection, groups: Groups): Promise<readonly Entry[]> {
   const { base, filter } = groups;
   return connection.search({ base, filter: all([filter]), attributes: groupAttributes(groups) });
 }
 
-function userAttributes(name: string): readonly string[] {
+/** Every entry that is a user. */
+export function userEntries(connection: LdapConnection, { base, filter, name }: Users): Promise<readonly Entry[]> {
+  return connection.search({ base, filter: all([filter]), attributes: userAttributes(name) });
+}
+
+/** Alternatives in one question at most; servers bound its length. */
+const atOnce = 100;
+
+/** The entries that fit any of these beside the filter, each once. */
+export async function searchAny(
+  connection: LdapConnection,
+  { base, filter, attributes }: Omit<Search, 'filter'> & { readonly filter: string },
+  matches: readonly Filter[],
+): Promise<readonly Entry[]> {
+  const found = new Map<string, Entry>();
+  for (let at = 0; at < matches.length; at += atOnce) {
+    const any = new OrFilter({ filters: matches.slice(at, at + atOnce) });
+    for (const entry of await connection.search({ base, filter: all([filter, any]), attributes }))
+      found.set(keyOf(entry.dn), entry);
+  }
+  return [...found.values()];
+}
+
+/** What is read of a user. */
+export function userAttributes(name: string): readonly string[] {
   return [name, 'cn', 'sn', 'mail', 'memberOf'];
 }
 
-function groupAttributes({ name, member }: Groups): readonly string[] {
-  return [name, member, 'memberOf'];
+/** What is read of a group to know who is in it, and whom it is in. */
+export function groupAttributes({ name, kinds }: Groups): readonly string[] {
+  return [name, 'objectClass', 'memberOf', ...memberAttributes(kinds).map(({ member }) => member)];
 }
 
-/** Of what a server takes for this name, the one that it really is: LDAP overlooks blanks and characters that PVE does not. */
-function theOne(entries: readonly Entry[], attribute: string, id: string): Named | null {
+/**
+ * Of what a server takes for this name, the one that it really is: LDAP overlooks blanks, cases and characters that PVE
+ * does not. Two of it, be it in other cases, are an error: whoever signs in could be either.
+ */
+function theOne(entries: readonly Entry[], attribute: string, id: string, anyCase = false): Named | null {
   const [found, other] = entries.flatMap((entry) => {
     const name = nameIn(entry, attribute);
     return name !== null && sameName(name, id) ? [{ entry, name }] : [];
   });
   if (found !== undefined && other !== undefined) throw ambiguous(id, found.entry, other.entry);
-  return found ?? null;
+  return found !== undefined && (anyCase || found.name === id) ? found : null;
 }
 
-function byName(entries: readonly Entry[], attribute: string): ReadonlyMap<string, Entry> {
+/** Those of the entries that have a name, by it; throws UpstreamBrokenError when two have the same, be it in other cases. */
+export function byName(entries: readonly Entry[], attribute: string): ReadonlyMap<string, Entry> {
   const named = new Map<string, Entry>();
   const seen = new Map<string, Entry>();
   for (const entry of entries) {
@@ -119,7 +126,9 @@ function byName(entries: readonly Entry[], attribute: string): ReadonlyMap<strin
 }
 
 function ambiguous(name: string, one: Entry, other: Entry): UpstreamBrokenError {
-  return new UpstreamBrokenError(`Two entries of the directory are named ${name}: ${one.dn} and ${other.dn}`);
+  return new UpstreamBrokenError(
+    `Two entries of the directory are named ${name}: ${one.dn} and ${other.dn}. Have "base" or "filter" leave one out.`,
+  );
 }
 
 /** Whether a name of PVE can be this, and a value of LDAP. */
@@ -127,7 +136,8 @@ export function isNameable(id: string): boolean {
   return id !== '' && id.length <= 256 && id.isWellFormed() && id === id.trim() && !/\p{Cc}/u.test(id);
 }
 
-function equal(attribute: string, value: string): Filter {
+/** Fits entries that have this value. */
+export function equal(attribute: string, value: string): Filter {
   return new EqualityFilter({ attribute, value });
 }
 
@@ -135,7 +145,8 @@ function not(filter: string): Filter {
   return new NotFilter({ filter: FilterParser.parseString(filter) });
 }
 
-function all(filters: readonly (Filter | string)[]): Filter {
+/** What fits all of these. */
+export function all(filters: readonly (Filter | string)[]): Filter {
   const parsed = filters.map((filter) => (typeof filter === 'string' ? FilterParser.parseString(filter) : filter));
   return new AndFilter({ filters: parsed });
 }

@@ -3,6 +3,7 @@
 import { z } from 'zod';
 import { expected } from '../schema.ts';
 import { secret } from '../secret.ts';
+import { type GroupKind, usualKinds } from './ldap-group-kinds.ts';
 import { parseDn } from './ldap-names.ts';
 
 const serverUrl = z.string().refine(isServerUrl, {
@@ -38,12 +39,19 @@ const boundAs = z
 const usual = {
   openldap: {
     users: { filter: '(objectClass=inetOrgPerson)', name: 'uid', classes: ['inetOrgPerson'] },
-    groups: { filter: '(objectClass=groupOfNames)', name: 'cn', membership: 'member', classes: ['groupOfNames'] },
+    groups: {
+      filter:
+        '(|(objectClass=groupOfNames)(objectClass=groupOfMembers)(objectClass=groupOfUniqueNames)(objectClass=posixGroup))',
+      name: 'cn',
+      membership: 'member',
+      classes: ['groupOfNames'],
+    },
+    kinds: usualKinds,
     passwords: 'extended',
     /** The attribute by which an entry is found that has this name. */
     nameOfEntry: 'entryDN',
-    /** A group of this kind cannot be without members; this one is nobody. */
-    noMember: '',
+    /** Who is in a group that nobody is in, where the configuration says how groups are. */
+    nobody: '',
   },
   ad: {
     users: {
@@ -58,9 +66,10 @@ const usual = {
       membership: 'memberOf',
       classes: ['top', 'group'],
     },
+    kinds: [{ objectClass: null, member: 'member', holds: 'dn', nobody: null }],
     passwords: 'unicodePwd',
     nameOfEntry: 'distinguishedName',
-    noMember: null,
+    nobody: null,
   },
 } as const;
 
@@ -103,7 +112,13 @@ const given = z
         base: dn.describe('The entry below which groups are; others count for nothing.'),
         filter: filter.exactOptional().describe('Which entries there are groups.'),
         name: attribute.exactOptional().describe('The attribute with the name of a group.'),
-        member: attribute.default('member').describe('The attribute of a group with the names of the entries in it.'),
+        member: attribute
+          .exactOptional()
+          .describe('The attribute of a group with its members. Without it: what is usual for its object class.'),
+        holds: z
+          .enum(['dn', 'name'])
+          .exactOptional()
+          .describe('What is in "member": names of entries, or of users. Without it: dn, and name for memberUid.'),
         membership: z
           .enum(['member', 'memberOf'])
           .exactOptional()
@@ -120,6 +135,10 @@ const given = z
     connections: z.int().min(1).max(64).default(4).describe('Most questions at a time, and most sign-ins at a time.'),
     deadline: z.number().min(0.05).max(3600).default(10).describe('Seconds after which a question is given up.'),
   })
+  .refine(({ groups }) => groups?.holds === undefined || groups.member !== undefined, {
+    path: ['groups', 'holds'],
+    error: 'expected beside "member" alone, since it says what that attribute holds',
+  })
   .refine(({ bind, users }) => bind !== undefined || users.boundAs !== undefined, {
     path: ['bind'],
     error: 'expected an account to read the directory with, or "users.boundAs" to have each user bind for themselves',
@@ -127,15 +146,28 @@ const given = z
 
 /** The configuration of an `ldap` backend; what is left out is what is usual for its type. */
 export const ldapSettings = given.transform(({ url, users, groups, passwords, ...others }) => {
-  const { nameOfEntry, noMember, ...usually } = usual[others.type];
+  const usually = usual[others.type];
   return {
     ...others,
     urls: [url].flat(),
     users: { disabled: null, ...usually.users, ...users },
-    groups: groups === undefined ? null : { ...usually.groups, nameOfEntry, noMember, ...groups },
+    groups:
+      groups === undefined
+        ? null
+        : { ...usually.groups, ...groups, nameOfEntry: usually.nameOfEntry, kinds: kindsIn(groups, usually) },
     passwords: passwords ?? usually.passwords,
   };
 });
+
+/** The one kind of groups that the configuration tells of, or those that are usual. */
+function kindsIn(
+  { member, holds }: { readonly member?: string; readonly holds?: 'dn' | 'name' },
+  { kinds, nobody }: { readonly kinds: readonly GroupKind[]; readonly nobody: string | null },
+): readonly GroupKind[] {
+  if (member === undefined) return kinds;
+  const held = holds ?? (/^memberUid$/i.test(member) ? 'name' : 'dn');
+  return [{ objectClass: null, member, holds: held, nobody: held === 'dn' ? nobody : null }];
+}
 
 export type LdapSettings = z.output<typeof ldapSettings>;
 

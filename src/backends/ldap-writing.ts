@@ -3,20 +3,21 @@
 import { Attribute, BerWriter, Change, type Client, EqualityFilter, ResultCodeError } from 'ldapts';
 import type { UserTexts } from './ldap-answers.ts';
 import { type Entry, keyOf, valuesOf } from './ldap-entries.ts';
+import { type GroupKind, kindOf } from './ldap-group-kinds.ts';
 import { escapeDnValue } from './ldap-names.ts';
+import type { Groups, Named } from './ldap-reading.ts';
 import type { LdapConnection } from './ldap-servers.ts';
 import type { LdapSettings } from './ldap-settings.ts';
-
-type Groups = NonNullable<LdapSettings['groups']>;
 
 /** Adds a user who has a password: either with it or not at all. */
 export async function addEntryOfUser(
   connection: LdapConnection,
-  { type, users, passwords }: LdapSettings,
+  settings: LdapSettings,
   id: string,
   texts: UserTexts,
   password: string,
 ): Promise<void> {
+  const { type, users, passwords } = settings;
   const step = type === 'ad' ? `cn=${escapeDnValue(texts.cn ?? id)}` : `${users.name}=${escapeDnValue(id)}`;
   const dn = `${step},${users.base}`;
   const encoded = passwords === 'unicodePwd';
@@ -27,6 +28,7 @@ export async function addEntryOfUser(
     ...(type === 'ad' ? { userAccountControl: normalAccount } : {}),
     ...(encoded ? { unicodePwd: quoted(password) } : {}),
   });
+  await leaveGroups(connection, settings, { entry: { dn, values: new Map(), more: new Map() }, name: id });
   await connection.ask('a new user', (client) => client.add(dn, attributes));
   if (encoded) return;
   try {
@@ -88,31 +90,43 @@ function quoted(password: string): Buffer {
   return Buffer.from(`"${password}"`, 'utf16le');
 }
 
-/** Removes a user, and then from their groups, so that somebody of the same name who comes later is not in them. */
+/** Removes a user, and then from their groups. */
 export async function removeEntryOfUser(
   connection: LdapConnection,
-  { groups }: LdapSettings,
-  { dn }: Entry,
+  settings: LdapSettings,
+  user: Named,
 ): Promise<void> {
-  await connection.ask('a removal', (client) => client.del(dn));
+  await connection.ask('a removal', (client) => client.del(user.entry.dn));
+  await leaveGroups(connection, settings, user);
+}
+
+/** Takes a user who is not there out of all groups, so that somebody of the same name who comes later is not in them. */
+async function leaveGroups(connection: LdapConnection, { groups }: LdapSettings, user: Named): Promise<void> {
   if (groups === null) return;
-  const filter = new EqualityFilter({ attribute: groups.member, value: dn });
-  const search = { base: groups.base, filter, attributes: [groups.member] };
-  for (const group of await connection.search(search)) await removeMember(connection, groups, group, dn);
+  for (const kind of groups.kinds) {
+    const filter = new EqualityFilter({ attribute: kind.member, value: memberName(user, kind) });
+    const search = { base: groups.base, filter, attributes: ['objectClass', kind.member] };
+    const found = (await connection.search(search)).filter((group) => kindOf(groups.kinds, group) === kind);
+    for (const group of found) await removeMember(connection, groups, group, user);
+  }
 }
 
 /** Adds a group without members. */
-export async function addEntryOfGroup(connection: LdapConnection, groups: Groups, id: string): Promise<void> {
+export async function addEntryOfGroup(
+  connection: LdapConnection,
+  { type }: LdapSettings,
+  { base, name, classes, kinds }: Groups,
+  id: string,
+): Promise<void> {
+  const { member, nobody } = kindOf(kinds, classes);
   const attributes = attributesOf({
-    objectClass: groups.classes,
+    objectClass: classes,
     cn: id,
-    [groups.name]: id,
-    ...(groups.noMember === null ? {} : { [groups.member]: groups.noMember }),
+    [name]: id,
+    ...(nobody === null ? {} : { [member]: nobody }),
   });
-  const step = groups.noMember === null ? 'cn' : groups.name;
-  await connection.ask('a new group', (client) =>
-    client.add(`${step}=${escapeDnValue(id)},${groups.base}`, attributes),
-  );
+  const dn = `${type === 'ad' ? 'cn' : name}=${escapeDnValue(id)},${base}`;
+  await connection.ask('a new group', (client) => client.add(dn, attributes));
 }
 
 export async function removeEntry(connection: LdapConnection, { dn }: Entry): Promise<void> {
@@ -121,24 +135,33 @@ export async function removeEntry(connection: LdapConnection, { dn }: Entry): Pr
 
 export async function addMember(
   connection: LdapConnection,
-  { member }: Groups,
-  { dn }: Entry,
-  added: string,
+  { kinds }: Groups,
+  group: Entry,
+  added: Named,
 ): Promise<void> {
-  await connection.ask('a new member', (client) => client.modify(dn, changeOf('add', member, added)));
+  const kind = kindOf(kinds, group);
+  const change = changeOf('add', kind.member, memberName(added, kind));
+  await connection.ask('a new member', (client) => client.modify(group.dn, change));
 }
 
 /** Takes a member out of a group; a group that must have members keeps one who is nobody. */
 export async function removeMember(
   connection: LdapConnection,
-  { member, noMember }: Groups,
+  { kinds }: Groups,
   group: Entry,
-  removed: string,
+  removed: Named,
 ): Promise<void> {
-  const others = valuesOf(group, member).filter((dn) => keyOf(dn) !== keyOf(removed));
-  const nobody = others.length === 0 && noMember !== null ? [changeOf('add', member, noMember)] : [];
-  const changes = [...nobody, changeOf('delete', member, removed)];
+  const kind = kindOf(kinds, group);
+  const { member, nobody } = kind;
+  const others = valuesOf(group, member).filter((name) => keyOf(name) !== keyOf(removed.entry.dn));
+  const filling = others.length === 0 && nobody !== null ? [changeOf('add', member, nobody)] : [];
+  const changes = [...filling, changeOf('delete', member, memberName(removed, kind))];
   await connection.ask('the removal of a member', (client) => client.modify(group.dn, changes));
+}
+
+/** What a user is called in the members of a group of this kind. */
+function memberName({ entry, name }: Named, { holds }: GroupKind): string {
+  return holds === 'dn' ? entry.dn : name;
 }
 
 function changeOf(operation: 'add' | 'delete', type: string, value: string): Change {

@@ -52,6 +52,7 @@ export class LocalBackend implements Backend {
   readonly #all: Statement<[Kind], { name: string; record: string }>;
   readonly #put: Statement<[Kind, string, string]>;
   readonly #delete: Statement<[Kind, string]>;
+  readonly #dataVersionNow: Statement<[], number>;
   #version = 0;
   #dataVersion: unknown;
 
@@ -66,11 +67,12 @@ export class LocalBackend implements Backend {
       'INSERT INTO local_records (kind, name, record) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET record = excluded.record',
     );
     this.#delete = database.prepare('DELETE FROM local_records WHERE kind = ? AND name = ?');
+    this.#dataVersionNow = database.prepare<[], number>('PRAGMA data_version').pluck();
   }
 
   /** SQLite tells of commits by other connections only, so our own are counted beside it. */
   version(): number {
-    const now = this.#database.pragma('data_version', { simple: true });
+    const now = this.#dataVersionNow.get();
     if (now !== this.#dataVersion) this.#version += 1;
     this.#dataVersion = now;
     return this.#version;

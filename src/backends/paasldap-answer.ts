@@ -89,6 +89,12 @@ export function groupIn({ group }: ServiceAnswer['body']): BackendData | null {
   return groupEntry.safeParse(group).data ?? null;
 }
 
+/** Whether an entry is written with this name, and not only found by it. */
+export function isNamed({ attributes }: BackendData, id: string): boolean {
+  const { uid, cn } = isObject(attributes) ? attributes : {};
+  return [uid ?? cn].flat().includes(id);
+}
+
 /** All users by `uid@realm`; an entry without a uid has no name and is left out. Null when the list is none. */
 export function usersIn({ users }: ServiceAnswer['body'], realm: string): Readonly<Record<string, BackendData>> | null {
   return labelled(z.array(userEntry).safeParse(users).data, realm, ({ attributes }) => attributes.uid);

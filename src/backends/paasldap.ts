@@ -26,6 +26,7 @@ import {
   isCookieValue,
   isEntryId,
   isInvisible,
+  isNamed,
   objectIn,
   problemIn,
   refusalIn,
@@ -170,7 +171,7 @@ export class PaasLdapBackend implements Backend {
   async getUser(user: UserName, requester: Requester): Promise<BackendData | null> {
     const kept = requester.username === formatUserName(user) ? this.#keptOf(user) : undefined;
     try {
-      const seen = await this.#read(['users', user.id], requester, userIn);
+      const seen = await this.#entry('users', user.id, requester);
       if (seen === undefined) return kept?.data ?? null;
       if (seen !== null && kept !== undefined && kept === this.#keptOf(user)) this.#keep(user, { ...kept, data: seen });
       return seen;
@@ -190,7 +191,7 @@ export class PaasLdapBackend implements Backend {
     const missing = stored.filter((key) => form[key] === undefined);
     if (missing.length > 0) return refusal(400, `A new user needs ${missing.join(', ')}`);
     if (await this.#read(['users', user.id], requester, userIn))
-      return refusal(409, `user ${formatUserName(user)} is there already`);
+      return refusal(409, `user ${formatUserName(user)} is there already, perhaps in another spelling`);
     return this.#change('POST', ['users', user.id], requester, form);
   }
 
@@ -198,19 +199,15 @@ export class PaasLdapBackend implements Backend {
   async setUser(user: UserName, attributes: Attributes, requester: Requester): Promise<BackendResult> {
     const form = formOf(attributes);
     if (Object.keys(form).length === 0) return done;
-    // With all four the service would make a user whom it does not find.
-    const creates = stored.every((key) => form[key] !== undefined);
-    if (creates && (await this.#read(['users', user.id], requester, userIn)) === null)
-      return refusal(404, `user ${formatUserName(user)} does not exist`);
-    return this.#change('POST', ['users', user.id], requester, form);
+    return this.#changeUser('POST', user, requester, form);
   }
 
   delUser(user: UserName, requester: Requester): Promise<BackendResult> {
-    return this.#change('DELETE', ['users', user.id], requester);
+    return this.#changeUser('DELETE', user, requester);
   }
 
   async getGroup(group: GroupName, requester: Requester): Promise<BackendData | null> {
-    return this.#isHere(group) ? ((await this.#read(['groups', group.id], requester, groupIn)) ?? null) : null;
+    return this.#isHere(group) ? ((await this.#entry('groups', group.id, requester)) ?? null) : null;
   }
 
   async getAllGroups(requester: Requester): Promise<Readonly<Record<string, BackendData>> | null> {
@@ -218,9 +215,10 @@ export class PaasLdapBackend implements Backend {
   }
 
   async addGroup(group: GroupName, _attributes: Attributes, requester: Requester): Promise<BackendResult> {
+    if (!this.#isHere(group)) return this.#elsewhere(group);
     if (await this.#read(['groups', group.id], requester, groupIn))
-      return refusal(409, `group ${group.id} is there already`);
-    return this.#changeGroup('POST', group, [], requester);
+      return refusal(409, `group ${group.id} is there already, perhaps in another spelling`);
+    return this.#change('POST', ['groups', group.id], requester);
   }
 
   /** A group has its name and its members, and nothing that could be set. */
@@ -232,11 +230,15 @@ export class PaasLdapBackend implements Backend {
     return this.#changeGroup('DELETE', group, [], requester);
   }
 
-  addUserToGroup(user: UserName, group: GroupName, requester: Requester): Promise<BackendResult> {
+  async addUserToGroup(user: UserName, group: GroupName, requester: Requester): Promise<BackendResult> {
+    if ((await this.#entry('users', user.id, requester)) === null) return noUser(user);
     return this.#changeGroup('POST', group, ['members', user.id], requester);
   }
 
-  delUserFromGroup(user: UserName, group: GroupName, requester: Requester): Promise<BackendResult> {
+  /** Also one who is not there any more; but nobody by another spelling of their name. */
+  async delUserFromGroup(user: UserName, group: GroupName, requester: Requester): Promise<BackendResult> {
+    const found = await this.#read(['users', user.id], requester, userIn);
+    if (found && !isNamed(found, user.id)) return noUser(user);
     return this.#changeGroup('DELETE', group, ['members', user.id], requester);
   }
 
@@ -269,7 +271,8 @@ export class PaasLdapBackend implements Backend {
 
   #keptOf(user: UserName): Kept | undefined {
     const kept = this.#kept.get(formatUserName(user).toLowerCase());
-    return kept !== undefined && this.#clock() < kept.until ? kept : undefined;
+    if (kept === undefined || this.#clock() >= kept.until) return undefined;
+    return kept.data === null || isNamed(kept.data, user.id) ? kept : undefined;
   }
 
   /** The cookies of the service that the requester has, as a header; null when there is none that could be sent. */
@@ -279,6 +282,12 @@ export class PaasLdapBackend implements Backend {
       return value !== undefined && isCookieValue(value) ? [`${name}=${value}`] : [];
     });
     return pairs.length === 0 ? null : pairs.join('; ');
+  }
+
+  /** An entry by its name as it is written there: LDAP takes other cases and forms of it for the same, and PVE does not. */
+  async #entry(kind: 'users' | 'groups', id: string, requester: Requester): Promise<BackendData | null | undefined> {
+    const found = await this.#read([kind, id], requester, kind === 'users' ? userIn : groupIn);
+    return found && !isNamed(found, id) ? null : found;
   }
 
   /** What LDAP shows to the requester: null when there is nothing to see, undefined when they have no session. */
@@ -298,9 +307,26 @@ export class PaasLdapBackend implements Backend {
     return value;
   }
 
+  /** Of a user who is there: with all four fields the service would make one whom it does not find. */
+  async #changeUser(
+    method: Method,
+    user: UserName,
+    requester: Requester,
+    form?: Message['form'],
+  ): Promise<BackendResult> {
+    if ((await this.#entry('users', user.id, requester)) === null) return noUser(user);
+    return this.#change(method, ['users', user.id], requester, form);
+  }
+
   async #changeGroup(method: Method, group: GroupName, rest: Path, requester: Requester): Promise<BackendResult> {
-    if (!this.#isHere(group)) return refusal(404, `there are no groups of the realm ${group.realm} here`);
+    if (!this.#isHere(group)) return this.#elsewhere(group);
+    if ((await this.#entry('groups', group.id, requester)) === null)
+      return refusal(404, `group ${group.id} does not exist`);
     return this.#change(method, ['groups', group.id, ...rest], requester);
+  }
+
+  #elsewhere({ realm }: GroupName): BackendResult {
+    return refusal(404, `there are no groups of the realm ${realm} here`);
   }
 
   async #change(method: Method, path: Path, requester: Requester, form?: Message['form']): Promise<BackendResult> {
@@ -408,6 +434,10 @@ function busy(what: string): UpstreamUnreachableError {
 
 function refusal(status: number, message: string): BackendResult {
   return { ok: false, status, message };
+}
+
+function noUser(user: UserName): BackendResult {
+  return refusal(404, `user ${formatUserName(user)} does not exist`);
 }
 
 /** What of the attributes the service stores; it takes an empty value for none. */

@@ -123,17 +123,11 @@ export function createPveBackend(upstream: Upstream, { log }: { readonly log: Pi
       return isObject(data) ? names(data.members).flatMap((name) => parseUserName(name) ?? []) : [];
     },
 
-    /** PVE keeps passwords of its own users and of the nodes' alone; its other realms ask another server. */
-    async check(change): Promise<BackendResult | null> {
-      if (!('user' in change) || !('attributes' in change) || change.attributes.userpassword === undefined) return null;
-      const { realm } = change.user;
+    // PVE keeps passwords of its own users and of the nodes' alone; its other realms ask another server.
+    async keepsPassword({ realm }) {
       const rows = rowsOf(await read(call('GET', '/access/domains'))) ?? [];
       const type = text(rows.find((row) => row.realm === realm)?.type);
-      if (type === 'pve' || type === 'pam' || type === '') return null;
-      return refusal(
-        501,
-        `Passwords of the realm ${realm} are kept where PVE cannot change them (its type is ${type})`,
-      );
+      return type === 'pve' || type === 'pam' || type === '';
     },
 
     async addUser(user, attributes, requester): Promise<BackendResult> {

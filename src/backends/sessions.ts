@@ -2,7 +2,7 @@
 
 import { hash, randomBytes } from 'node:crypto';
 import { NotReadyError, UnauthenticatedError, UpstreamBrokenError } from '../errors.ts';
-import { type Answer, type Call, type Credential, call, type Upstream } from '../pve/call.ts';
+import { type Answer, type Credential, call, type Upstream } from '../pve/call.ts';
 import { Slots } from '../pve/slots.ts';
 import { lifetime, parseApiToken, parseCsrfToken, parseTicket, withinLifetime } from '../pve/ticket.ts';
 import { formatUserName, parseUserName, type UserId } from './backend.ts';
@@ -14,7 +14,16 @@ export interface SessionsOptions {
   readonly clock?: () => number;
   /** Verdicts kept of each kind. */
   readonly capacity?: number;
+  /** Bounds how often strangers may be wrong. */
+  readonly limit?: FailureLimit;
 }
+
+/** Counts an attempt of a user at an address as failed, or throws when there were too many; the function returned takes it back. */
+export interface FailureLimit {
+  attempt(user: string, address: string): () => void;
+}
+
+const boundless: FailureLimit = { attempt: () => () => {} };
 
 /** Milliseconds for which PVE's word about a credential is believed. */
 const believedFor = 5000;
@@ -22,8 +31,9 @@ const believedFor = 5000;
 /** Seconds by which our clock may differ from PVE's; what is further off is refused without asking, since PVE takes 3 s to refuse. */
 const clockSlack = 300;
 
-/** Questions to PVE at once, and how many may wait for that. */
+/** Questions to PVE at once, how many of them about one user or from one network, and how many may wait for that. */
 const width = 8;
+const share = 3;
 const queue = 256;
 
 /** The signed-in users. */
@@ -33,35 +43,41 @@ export class Sessions {
   readonly #clock: () => number;
   readonly #users: Verdicts<UserId | null>;
   readonly #csrf: Verdicts<boolean>;
-  /** Made-up credentials keep PVE busy for seconds each; they must not stand in the way of those it knows. */
-  readonly #strangers = new Slots(width, queue);
-  readonly #familiar = new Slots(width, queue);
+  readonly #limit: FailureLimit;
+  /**
+   * Made-up credentials keep PVE busy for seconds each; they must not stand in the way of those it knows, nor of strangers
+   * from elsewhere.
+   */
+  readonly #strangers = new Slots(width, queue, share);
+  readonly #familiar = new Slots(width, queue, share);
 
   constructor(
     upstream: Upstream,
-    { now = () => performance.now(), clock = Date.now, capacity = 10_000 }: SessionsOptions = {},
+    { now = () => performance.now(), clock = Date.now, capacity = 10_000, limit = boundless }: SessionsOptions = {},
   ) {
     this.#upstream = upstream;
     this.#now = now;
     this.#clock = clock;
     this.#users = new Verdicts(capacity, now);
     this.#csrf = new Verdicts(capacity, now);
+    this.#limit = limit;
   }
 
   /**
-   * The user whom PVE takes the holder of this credential for, asked at most 5 s ago.
-   * Throws UnauthenticatedError when PVE refuses it, and the upstream's errors when PVE cannot be asked.
+   * The user whom PVE takes the holder of this credential for, asked at most 5 s ago; `network` is where it comes from.
+   * Throws UnauthenticatedError when PVE refuses it, and the upstream's errors when PVE cannot be asked; of credentials that
+   * are new, also what the limit throws.
    */
-  async identify(credential: Credential): Promise<UserId> {
+  async identify(credential: Credential, network?: string): Promise<UserId> {
     const named = this.#namedIn(credential);
     if (named === null) throw new UnauthenticatedError('Sign in: the ticket or API token is malformed or has expired');
     const user = await this.#users.about(keyOf(credential), async (before) => {
+      const question = () => this.#upstream.send(call('GET', '/version'), withoutCsrf(credential));
+      const counted = () => (before === undefined ? this.#counted(question, named, network) : question());
       const asked = this.#now();
-      const answer = await this.#ask(
-        before ? this.#familiar : this.#strangers,
-        call('GET', '/version'),
-        withoutCsrf(credential),
-      );
+      const answer = await (before
+        ? inTurn(this.#familiar, question, named)
+        : inTurn(this.#strangers, counted, network));
       if (answer.status === 200) return { value: named, until: asked + believedFor };
       if (answer.status === 401) return { value: null, until: this.#now() + believedFor };
       throw unexpected(answer);
@@ -107,7 +123,8 @@ export class Sessions {
 
   /** PVE checks the token before it looks for the method, so a method that does not exist shows whether it is accepted, and does nothing. */
   async #askAboutCsrf(ticket: string, csrf: string, age: number): Promise<Verdict<boolean>> {
-    const answer = await this.#ask(this.#familiar, call('PUT', '/version'), { kind: 'ticket', ticket, csrf });
+    const question = () => this.#upstream.send(call('PUT', '/version'), { kind: 'ticket', ticket, csrf });
+    const answer = await inTurn(this.#familiar, question, parseTicket(ticket)?.user);
     if (answer.status === 501) return { value: true, until: this.#now() + 1000 * (age + lifetime.seconds) };
     if (answer.status === 401) return { value: false, until: this.#now() + believedFor };
     throw unexpected(answer);
@@ -121,11 +138,24 @@ export class Sessions {
       : null;
   }
 
-  #ask(slots: Slots, question: Call, as: Credential): Promise<Answer> {
-    if (slots.full)
-      throw new NotReadyError('Too many callers wait for PVE to confirm who they are; try again in a moment', 2);
-    return slots.run(() => this.#upstream.send(question, as));
+  /** Asks about a credential that nobody has shown before; one that PVE refuses counts against its network, once. */
+  async #counted(question: () => Promise<Answer>, user: UserId, network: string | undefined): Promise<Answer> {
+    const forgive = network === undefined ? () => {} : this.#limit.attempt(user, network);
+    let isRefused = false;
+    try {
+      const answer = await question();
+      isRefused = answer.status === 401;
+      return answer;
+    } finally {
+      if (!isRefused) forgive();
+    }
   }
+}
+
+function inTurn(slots: Slots, question: () => Promise<Answer>, party: string | undefined): Promise<Answer> {
+  if (slots.isFullFor(party))
+    throw new NotReadyError('Too many callers wait for PVE to confirm who they are; try again in a moment', 2);
+  return slots.run(question, undefined, party);
 }
 
 function canonical(text: string | null): UserId | null {

@@ -11,6 +11,8 @@ export interface Seen {
   readonly before: BackendData | null;
   /** Whether it holds the users or groups of this realm themselves, and not only limits for them. */
   readonly holds: boolean;
+  /** Whether the password of the user is kept there. */
+  readonly keepsPassword: boolean;
 }
 
 type Attributes = Readonly<Record<string, unknown>>;
@@ -48,15 +50,17 @@ function stepsOfAttributes(
     String(isGrant(key)),
   ) as Partial<Record<'true' | 'false', [string, unknown][]>>;
   const people = describing.filter((one) => describes(one) && one.loaded.backend[change.method] !== undefined);
-  const described = { ...Object.fromEntries(texts), ...(adds ? password : {}) };
+  const described = Object.fromEntries(texts);
+  const describe = (one: Seen): Step =>
+    step(one, { ...change, attributes: { ...described, ...(adds && one.keepsPassword ? password : {}) } });
   const wanted = adds || texts.length > 0;
   const steps = [
-    ...(wanted ? people.map((one) => step(one, { ...change, attributes: described })) : []),
+    ...(wanted ? people.map(describe) : []),
     ...grantSteps(change, grants, seen, what),
     ...(adds || userpassword === undefined
       ? []
       : people
-          .filter(({ loaded }) => loaded.backend.openSession !== undefined)
+          .filter(({ loaded, keepsPassword }) => loaded.backend.openSession !== undefined && keepsPassword)
           .map((one) => step(one, { ...change, attributes: password }))),
   ];
   const [unheld] = Object.keys(described);

@@ -1,16 +1,17 @@
 /** `config check`, `config print`, `config schema`. */
 
-import { configJsonSchema, loadConfig, printConfig } from '../config.ts';
+import { configJsonSchema, hintsOf, loadConfig, printConfig } from '../config.ts';
 import type { Command } from './command.ts';
 
 export const configCommands: readonly Command[] = [
   {
     name: 'config check',
     usage: '',
-    summary: 'tell every fault of the configuration, without starting anything',
+    summary: 'tell every fault of the configuration, and what is hardly wanted, without starting anything',
     run: ({ configFile, print }) => {
-      loadConfig(configFile);
+      const config = loadConfig(configFile);
       print(`${configFile} is right.`);
+      for (const hint of hintsOf(config)) print(`But see ${hint}`);
       return 0;
     },
   },

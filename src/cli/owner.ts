@@ -37,8 +37,8 @@ export const ownerCommands: readonly Command[] = [
     summary: 'record who pays for a guest; none: whoever claims its vmid or pool',
     run: async ({ args, configFile, print }) => {
       const [vmid = '', ...users] = args;
-      if (!/^[1-9]\d{2,8}$/.test(vmid) || users.length === 0)
-        throw new UsageError('Expected: owner set VMID USER... (or none)');
+      if (users.length === 0) throw new UsageError('Expected: owner set VMID USER... (or none)');
+      if (!/^[1-9]\d{2,8}$/.test(vmid)) throw new UsageError(`Expected a vmid from 100 to 999999999, got ${vmid}.`);
       const named = users.length === 1 && users[0] === 'none' ? [] : users;
       const wrong = named.find((user) => parseUserName(user) === null);
       if (wrong !== undefined) throw new UsageError(`Expected user names such as alice@pve, got ${wrong}.`);

@@ -32,13 +32,14 @@ export async function run(args: readonly string[]): Promise<number> {
   }
 }
 
-async function dispatch(args: readonly string[]): Promise<number> {
-  const { values, positionals } = parse(args);
+async function dispatch(words: readonly string[]): Promise<number> {
+  const { values, positionals } = parse(words);
   if (values.version) {
     console.log(packageJson.version);
     return 0;
   }
   if (positionals.length === 0 && !values.help) {
+    mustTake({ name: 'node .', usage: '' }, [], values);
     const config = loadConfig(values.config);
     const { runServer } = await import('../server.ts');
     await runServer(config, { configFile: values.config, version: packageJson.version });
@@ -50,8 +51,10 @@ async function dispatch(args: readonly string[]): Promise<number> {
     return 0;
   }
   const command = find(commands, positionals);
+  const args = positionals.slice(command.name.split(' ').length);
+  mustTake(command, args, values);
   return command.run({
-    args: positionals.slice(command.name.split(' ').length),
+    args,
     configFile: values.config,
     dryRun: values['dry-run'],
     schema: values.schema,
@@ -72,6 +75,18 @@ function parse(args: readonly string[]) {
       )}.`,
     );
   }
+}
+
+/** Nothing that was typed goes unnoticed: who asks for a rehearsal must not get the deed. */
+function mustTake(
+  { name, usage }: Pick<Command, 'name' | 'usage'>,
+  args: readonly string[],
+  options: Readonly<Record<string, unknown>>,
+): void {
+  const [first] = args;
+  if (usage === '' && first !== undefined) throw new UsageError(`"${name}" takes nothing more, got "${first}".`);
+  const other = ['dry-run', 'schema'].find((option) => options[option] && !usage.includes(`--${option}`));
+  if (other !== undefined) throw new UsageError(`"${name}" does not know --${other}.`);
 }
 
 function find(commands: readonly Command[], words: readonly string[]): Command {

@@ -36,8 +36,9 @@ export function readArchive(type: GuestType, text: unknown): Archive | null {
     if (/^\[.*\]\s*$/.test(line)) break;
     const [, drive, storage] = /^#qmdump#map:([a-z]+\d+):[^:]*:([^:]+):/.exec(line) ?? [];
     if (drive !== undefined && storage !== undefined) storages.set(drive, storage);
-    const [, key, value] = /^([a-z][\w-]*):\s*(.*?)\s*$/.exec(line) ?? [];
-    if (key !== undefined && value !== undefined && !notRestored.test(key)) config[key] = value;
+    const [, key, value] = /^([a-z][\w-]*):(.*)$/s.exec(line) ?? [];
+    if (key !== undefined && value !== undefined && !notRestored.test(key)) config[key] = value.trim();
+    if (type === 'lxc' && /^lxc\.[a-z]/.test(line)) config.lxc = line.trim();
   }
   if (Object.keys(config).length === 0) return null;
   return { config, storages, mapped: type === 'qemu' && storages.size > 0 };

@@ -66,9 +66,16 @@ const forRoot: ReadonlySet<string> = new Set<BeyondGuest>([
   'startup',
 ]);
 
-/** A parameter by the name of its family: `net0` is of `net[n]`. */
+/** How many slots of each family PVE knows. */
+const slots: Readonly<Record<string, number>> = {
+  ...{ dev: 256, hostpci: 16, ide: 4, ipconfig: 32, mp: 256, net: 32, numa: 8, parallel: 3, sata: 6, scsi: 31 },
+  ...{ serial: 4, unused: 256, usb: 14, virtio: 16, virtiofs: 10 },
+};
+
+/** A parameter by the name of its family: `net0` is of `net[n]`. What is none of PVE's slots, such as `net32`, is of no family. */
 export function familyOf(name: string): string {
-  return name.replace(/\d{1,3}$/, '[n]');
+  const [, family = '', index = ''] = /^([a-z]+)(0|[1-9]\d{0,2})$/.exec(name) ?? [];
+  return Object.hasOwn(slots, family) && Number(index) < (slots[family] ?? 0) ? `${family}[n]` : name;
 }
 
 /** What a table says of a parameter, by its name or else by its family's. */
@@ -92,7 +99,10 @@ export function isForRoot(type: GuestType, name: string, value: string): boolean
 export function beyondIn(type: GuestType, config: Config, allowed: readonly string[]): string[] {
   const reaches = ([name, value]: readonly [string, string]) =>
     name !== 'startup' &&
-    (isForRoot(type, name, value) || /^virtiofs\d+$/.test(name) || (/^usb\d+$/.test(name) && /mapping=/.test(value)));
+    (name === 'lxc' ||
+      isForRoot(type, name, value) ||
+      /^virtiofs\d+$/.test(name) ||
+      (/^usb\d+$/.test(name) && /mapping=/.test(value)));
   const privileged = type === 'lxc' && config.unprivileged !== '1' ? ['unprivileged'] : [];
   const found = Object.entries(config).filter(reaches);
   return [...new Set([...found.map(([name]) => name), ...privileged])].filter((name) => !isAllowed(allowed, name));

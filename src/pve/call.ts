@@ -47,8 +47,8 @@ export type Credential =
   | { readonly kind: 'ticket'; readonly ticket: string; readonly csrf?: string }
   /** An API token of a user: the text behind `PVEAPIToken=`. */
   | { readonly kind: 'token'; readonly token: string }
-  /** The configured privileged token. */
-  | { readonly kind: 'service' }
+  /** The configured privileged token; `for` is the user on whose behalf, where it stands in for theirs. */
+  | { readonly kind: 'service'; readonly for?: string }
   | { readonly kind: 'none' };
 
 /** The parameters that are given once, as texts. */

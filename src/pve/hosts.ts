@@ -1,6 +1,7 @@
 /** The hosts of the PVE cluster: which to ask first, how to open a connection to one, and what a failure means. */
 
 import { readFileSync } from 'node:fs';
+import type { OnReadOpts } from 'node:net';
 import { createSecureContext, getCACertificates, TLSSocket } from 'node:tls';
 import type { BaseLogger } from 'pino';
 import { buildConnector, type Client, Pool } from 'undici';
@@ -37,6 +38,7 @@ export class Hosts {
   readonly serviceToken: string;
   /** Which host made the ticket of a console. */
   readonly consoles: ConsoleTickets<Host>;
+  readonly #connectorThat: ReturnType<typeof connector>;
   readonly #hosts: readonly Host[];
   readonly #failedAt = new Map<Host, number>();
   readonly #log: HostsOptions['log'];
@@ -48,7 +50,8 @@ export class Hosts {
     { log, maxAnswer = 64 * 1024 ** 2, now = () => performance.now() }: HostsOptions,
   ) {
     const { url, token, connections } = settings;
-    this.connect = connector(settings);
+    this.#connectorThat = connector(settings);
+    this.connect = this.#connectorThat();
     // PVE closes idle connections after 5 s, and any after 100 requests.
     this.client = {
       maxResponseSize: maxAnswer,
@@ -77,10 +80,11 @@ export class Hosts {
     return this.#hosts.toSorted((a, b) => failedAt(a) - failedAt(b));
   }
 
-  /** Opens a connection to the host for another protocol than HTTP. */
-  dial({ origin }: Host, done: buildConnector.Callback): void {
+  /** Opens a connection to the host that undici knows nothing of, as `connect` does; what comes is read as `onread` says. */
+  dial({ origin }: Host, done: buildConnector.Callback, onread?: OnReadOpts): void {
     const { hostname, host, protocol, port } = new URL(origin);
-    this.connect({ hostname: hostname.replace(/^\[|\]$/g, ''), host, protocol, port }, done);
+    const connect = onread === undefined ? this.connect : this.#connectorThat({ onread });
+    connect({ hostname: hostname.replace(/^\[|\]$/g, ''), host, protocol, port }, done);
   }
 
   /** Has a host that failed tried last for a while. */
@@ -101,8 +105,11 @@ export class ConnectError extends Error {
   override readonly name = 'ConnectError';
 }
 
-/** Opens connections to hosts that prove to be the right ones; no TLS session is resumed, so that each shows its certificate. */
-function connector({ url, ca, fingerprint, deadlines }: UpstreamSettings): buildConnector.connector {
+/**
+ * Makes what opens connections to hosts that prove to be the right ones; no TLS session is resumed, so that each shows its
+ * certificate.
+ */
+function connector({ url, ca, fingerprint, deadlines }: UpstreamSettings) {
   const wanted = fingerprint?.replaceAll(':', '').toUpperCase();
   const secure = [url].flat().some((origin) => origin.startsWith('https:'));
   const authority = ca === undefined ? undefined : readFileSync(ca, 'utf8');
@@ -110,24 +117,30 @@ function connector({ url, ca, fingerprint, deadlines }: UpstreamSettings): build
   const secureContext = secure
     ? createSecureContext({ ca: wanted === undefined ? (authority ?? knownAuthorities()) : [] })
     : undefined;
-  const open = buildConnector({
+  const base: buildConnector.BuildOptions = {
     allowH2: false,
     maxCachedSessions: 0,
     timeout: deadlines.connect * 1000,
     ...(secureContext === undefined ? {} : { secureContext }),
     ...(wanted === undefined ? {} : { rejectUnauthorized: false }),
-  });
-  return (options, done) =>
-    open(options, (error, socket) => {
-      if (error !== null) return done(new ConnectError(error.message, { cause: error }), null);
-      const shown =
-        wanted === undefined || !(socket instanceof TLSSocket)
-          ? wanted
-          : socket.getPeerCertificate().fingerprint256?.replaceAll(':', '');
-      if (shown === wanted) return done(null, socket);
-      socket.destroy();
-      done(new ConnectError(`its certificate has the fingerprint ${shown ?? 'of none'}, not the configured one`), null);
-    });
+  };
+  return (more: { readonly onread?: OnReadOpts } = {}): buildConnector.connector => {
+    const open = buildConnector({ ...base, ...more });
+    return (options, done) =>
+      open(options, (error, socket) => {
+        if (error !== null) return done(new ConnectError(error.message, { cause: error }), null);
+        const shown =
+          wanted === undefined || !(socket instanceof TLSSocket)
+            ? wanted
+            : socket.getPeerCertificate().fingerprint256?.replaceAll(':', '');
+        if (shown === wanted) return done(null, socket);
+        socket.destroy();
+        done(
+          new ConnectError(`its certificate has the fingerprint ${shown ?? 'of none'}, not the configured one`),
+          null,
+        );
+      });
+  };
 }
 
 function knownAuthorities(): string[] {
@@ -145,16 +158,20 @@ export function failure(
   if (!(cause instanceof Error)) return new TypeError('an error was expected', { cause });
   const why = reasonOf(cause);
   if (!sent) {
-    const remedy = trust.test(codeOf(cause.cause) ?? '')
-      ? 'Name its certificate in "fingerprint", or its authority in "ca".'
-      : 'Check that PVE runs there and that "url" is right.';
-    return new UpstreamUnreachableError(`${what} was not sent, since no connection could be made: ${why}. ${remedy}`, {
-      cause,
-    });
+    const message = `${what} was not sent, since no connection could be made: ${why}. ${remedyFor(cause)}`;
+    return new UpstreamUnreachableError(message, { cause });
   }
   const changed = what.startsWith('GET ') ? '' : ' Whether PVE acted is unknown: look before trying again.';
   if (late) return new UpstreamDeadlineError(`${what} was not answered in time.${changed}`, { cause });
   return new UpstreamBrokenError(`${what} was sent, but its answer was lost: ${why}.${changed}`, { cause });
+}
+
+function remedyFor(cause: Error): string {
+  if (cause.message.includes('fingerprint'))
+    return 'Compare it with "pvenode cert info" there; where it is right, change "fingerprint".';
+  return trust.test(codeOf(cause.cause) ?? '')
+    ? 'Name its certificate in "fingerprint", or its authority in "ca".'
+    : 'Check that PVE runs there and that "url" is right.';
 }
 
 function codeOf(error: unknown): string | undefined {

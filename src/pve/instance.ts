@@ -17,6 +17,8 @@ export interface Host {
   readonly devices?: ReadonlyMap<string, string>;
   /** PVE's resource mappings, by name, with the PCI ids of the one device that each stands for on this node; those with a choice are left out. */
   readonly mappings?: ReadonlyMap<string, readonly string[]>;
+  /** Its own storages whose volumes PVE may replicate to other nodes; absent when unknown. */
+  readonly replicates?: ReadonlySet<string>;
 }
 
 /** One image that a storage holds for an instance. */
@@ -26,6 +28,15 @@ export interface Volume {
   /** Virtual size in bytes; 0 where the storage sets no limit (directories and subvolumes without quota). */
   readonly bytes: number;
   readonly format: string;
+  /** The node whose own storage holds it, when that is not the guest's node: a replica, or what was left behind. */
+  readonly node?: string;
+}
+
+/** What the replication jobs of a guest keep elsewhere. */
+export interface Replication {
+  readonly targets: readonly string[];
+  /** PVE also copies what a snapshot names, whatever the configuration keeps out. */
+  readonly hasSnapshots: boolean;
 }
 
 /** One backup of an instance on the storage that backups are counted on. */
@@ -51,6 +62,8 @@ export interface Instance {
   readonly backups?: readonly Backup[];
   /** What an earlier guest of its vmid has left and its payer still pays for: not to be brought back. */
   readonly leftBackups?: readonly Backup[];
+  /** Absent: it has no jobs. */
+  readonly replication?: Replication;
   /** PVE's digest of the configuration file that `current` and `next` came from. */
   readonly digest?: string;
   /** There is no such guest (any more): all that is held are `volumes`. */

@@ -39,6 +39,8 @@ export interface StorageOnNode {
   readonly shared: boolean;
   /** Whether it may hold the images of guests. */
   readonly holdsImages: boolean;
+  /** Whether PVE may copy its volumes to other nodes by replication jobs. */
+  readonly replicates: boolean;
   readonly available: boolean;
 }
 
@@ -178,11 +180,16 @@ function readNode({ node, status, maxcpu }: Record<string, unknown>): ClusterNod
   };
 }
 
-function readStorage({ storage, node, shared, content, status }: Record<string, unknown>): StorageOnNode {
+/** The kinds of local storages that PVE knows not to replicate; whoever adds one of their own may let it. */
+const neverReplicated: readonly unknown[] = ['dir', 'btrfs', 'lvm', 'lvmthin'];
+
+function readStorage({ storage, node, shared, content, status, plugintype }: Record<string, unknown>): StorageOnNode {
+  const isShared = Number(shared) === 1;
   return {
     storage: String(storage),
     node: String(node),
-    shared: Number(shared) === 1,
+    shared: isShared,
+    replicates: !isShared && !neverReplicated.includes(plugintype),
     holdsImages: /\b(?:images|rootdir)\b/.test(String(content ?? '')),
     available: status === undefined || status === 'available',
   };

@@ -57,17 +57,17 @@ export function created(before: Instance, params: Config): Instance {
   const given = keysIn(params);
   const defaults: Config =
     before.type === 'lxc' ? { memory: '512', swap: '512', rootfs: `${params.storage ?? 'local'}:4` } : {};
-  const config = Object.fromEntries(
-    Object.entries({ ...defaults, ...given }).map(([key, text]) => [key, withStore(key, text, params.storage)]),
-  );
+  const config = withStores({ ...defaults, ...given }, params.storage);
   return { ...before, current: config, next: config };
 }
 
-/** A drive that says only a number is allocated on the call's `storage`. */
-function withStore(key: string, text: string, storage: string | undefined): string {
-  return /^(?:ide|sata|scsi|virtio|efidisk|tpmstate|rootfs|mp)\d*$/.test(key) && /^\d+(?:\.\d+)?(?:,|$)/.test(text)
-    ? `${storage ?? 'local'}:${text}`
-    : text;
+/** Where drives of a new guest say only a number of GiB, they are allocated on the call's `storage`. */
+export function withStores(params: Config, storage = 'local'): Config {
+  const isBare = (key: string, text: string) =>
+    /^(?:ide|sata|scsi|virtio|efidisk|tpmstate|rootfs|mp)\d*$/.test(key) && /^\d+(?:\.\d+)?(?:,|$)/.test(text);
+  return Object.fromEntries(
+    Object.entries(params).map(([key, text]) => [key, isBare(key, text) ? `${storage}:${text}` : text]),
+  );
 }
 
 /**
@@ -195,12 +195,32 @@ export function storageMap(text: string | undefined): StorageMap {
   return (storage) => pairs.get(storage) ?? (other === undefined || other === '1' ? storage : other);
 }
 
-/** The guest on another node; a volume that goes to another storage counts on both until PVE shows that it has left. */
+/**
+ * The guest on another node; a volume that goes to another storage counts on both until PVE shows that it has left. Its
+ * replicas there become its volumes, and the node that it leaves takes the place of that target.
+ */
 export function migrated(before: Instance, host: Host, map: StorageMap): Instance {
-  let after: Instance = { ...before, host };
-  for (const { volid, storage, bytes } of before.volumes.values())
-    if (map(storage) !== storage) after = withVolume(after, map(storage), `copy of ${volid}`, bytes);
+  const volumes = new Map<string, Volume>();
+  for (const [key, volume] of before.volumes) {
+    const { node, ...own } = volume;
+    const name = node === host.node ? own.volid : key;
+    const known = volumes.get(name) ?? own;
+    volumes.set(name, node === undefined || node === host.node ? mostOf(known, own) : volume);
+  }
+  let after: Instance = { ...before, host, volumes };
+  if (before.replication !== undefined) {
+    const targets = before.replication.targets.map((node) => (node === host.node ? before.host.node : node));
+    after = { ...after, replication: { ...before.replication, targets } };
+  }
+  for (const { volid, storage, bytes, node } of before.volumes.values())
+    if (node === undefined && map(storage) !== storage)
+      after = withVolume(after, map(storage), `copy of ${volid}`, bytes);
   return after;
+}
+
+/** The larger of two volumes of one name; one without limit is larger than any. */
+function mostOf(one: Volume, other: Volume): Volume {
+  return one.bytes === 0 || (other.bytes !== 0 && one.bytes >= other.bytes) ? one : other;
 }
 
 /** The storages on which PVE may put a VM's memory: the one that the VM names, else one of its disks', else `local`. */

@@ -1,10 +1,12 @@
 /** Reads whose answers pass from PVE to the client as they come: nothing is parsed, and nothing is kept. */
 
 import type { ServerResponse } from 'node:http';
-import { type Client, type Dispatcher, Pool } from 'undici';
+import { UpstreamUnreachableError } from '../errors.ts';
+import type { Head } from './answer-reader.ts';
 import { type Answer, type Call, type Credential, describeCall } from './call.ts';
+import { type Connection, Connections, type Exchange } from './connections.ts';
 import { failure, type Host, type Hosts } from './hosts.ts';
-import { inTurn, ownClient } from './in-turn.ts';
+import { inTurn } from './in-turn.ts';
 import { wireRequest } from './request.ts';
 import { readAnswer } from './upstream.ts';
 import type { UpstreamSettings } from './upstream-settings.ts';
@@ -12,6 +14,8 @@ import type { UpstreamSettings } from './upstream-settings.ts';
 /** A read to pass on. */
 export interface Reading {
   readonly call: Call;
+  /** Whose it is: no user has more than half of the connections, however slowly PVE answers or they read. */
+  readonly user: string;
   /** Never the privileged token's: what comes back is shown to the caller as it is. */
   readonly as: Exclude<Credential, { readonly kind: 'service' }>;
   readonly format: 'json' | 'extjs';
@@ -43,18 +47,16 @@ const longest = 64 * 1024 ** 2;
 
 export class Relay {
   readonly #hosts: Hosts;
-  readonly #client: Client.Options;
-  readonly #connections: number;
+  readonly #most: number;
   /** In ms. */
   readonly #deadline: number;
   /** Kept apart from the connections of our own reads: slow clients must not keep the server from looking at PVE. */
-  readonly #pools = new Map<Host, Pool>();
+  readonly #connections = new Map<Host, Connections>();
 
   constructor({ deadlines, connections }: Pick<UpstreamSettings, 'deadlines' | 'connections'>, hosts: Hosts) {
     this.#hosts = hosts;
     this.#deadline = deadlines.read * 1000;
-    this.#client = { ...hosts.client, maxResponseSize: -1, bodyTimeout: this.#deadline };
-    this.#connections = connections;
+    this.#most = connections;
   }
 
   /**
@@ -62,48 +64,46 @@ export class Relay {
    * Null when it went out. What PVE refused is given back, for the surface to say. Throws as `Upstream.send` does while
    * nothing has gone out; an answer that breaks off later breaks off the response.
    */
-  async read({ call, as, format, gzip }: Reading, destination: Destination): Promise<Answer | null> {
+  async read(reading: Reading, destination: Destination): Promise<Answer | null> {
     // Nothing tells any more that a client goes which has gone already.
     if (destination.response.destroyed) return null;
-    const { method, path, headers } = wireRequest(call, as, '');
-    const request = {
-      method,
-      path: format === 'json' ? path : path.replace('json', 'extjs'),
-      headers: gzip ? { ...headers, 'accept-encoding': 'gzip' } : headers,
-    };
-    const passage = new Passage(destination, this.#deadline);
+    const passage = new Passage(reading, destination, this.#deadline);
     try {
       return await inTurn(this.#hosts, {
         repeatable: true,
-        isOver: () => passage.late,
-        attempt: async (host, repeated) => {
-          const dispatcher = repeated ? ownClient(this.#hosts, host, this.#client) : this.#pool(host);
-          try {
-            return await passage.attempt(dispatcher, { ...request, reset: repeated });
-          } catch (error) {
-            throw failure(error, `${describeCall(call)} at ${host.address}`, passage);
-          } finally {
-            if (repeated) await dispatcher.destroy();
-          }
-        },
+        isOver: () => passage.isOver,
+        attempt: (host, repeated) => passage.attempt(host, this.#connectionsTo(host), repeated),
       });
     } finally {
-      passage.end();
+      passage.release();
     }
   }
 
   async close(): Promise<void> {
-    await Promise.all([...this.#pools.values()].map((pool) => pool.close()));
+    await Promise.all([...this.#connections.values()].map((connections) => connections.close()));
   }
 
-  #pool(host: Host): Pool {
-    const known = this.#pools.get(host);
+  #connectionsTo(host: Host): Connections {
+    const known = this.#connections.get(host);
     if (known !== undefined) return known;
-    const { connect } = this.#hosts;
-    const pool = new Pool(host.origin, { ...this.#client, connections: this.#connections, connect });
-    this.#pools.set(host, pool);
-    return pool;
+    const connections = new Connections({
+      dial: (onread, done) => this.#hosts.dial(host, done, onread),
+      most: this.#most,
+      share: Math.ceil(this.#most / 2),
+      patience: this.#deadline,
+    });
+    this.#connections.set(host, connections);
+    return connections;
   }
+}
+
+/** The head of the request to PVE but for what names the host. */
+function linesOf({ call, as, format, gzip }: Reading): string {
+  const { method, path, headers } = wireRequest(call, as, '');
+  if (method !== 'GET') throw new TypeError(`${method} is no read`);
+  let lines = `GET ${format === 'json' ? path : path.replace('json', 'extjs')} HTTP/1.1\r\n`;
+  for (const [name, value] of Object.entries(headers)) lines += `${name}: ${value}\r\n`;
+  return gzip ? `${lines}accept-encoding: gzip\r\n` : lines;
 }
 
 interface Refused {
@@ -113,131 +113,151 @@ interface Refused {
 }
 
 /** One answer on its way through, over as many attempts as it takes to begin. */
-class Passage implements Dispatcher.DispatchHandler {
+class Passage implements Exchange {
+  readonly #reading: Reading;
+  readonly #lines: string;
   readonly #destination: Destination;
   readonly #deadline: NodeJS.Timeout;
-  #controller: Dispatcher.DispatchController | undefined;
+  /** Of the present attempt. */
+  #host: Host | undefined;
+  #connections: Connections | undefined;
+  /** What it is sent over, once it is. */
+  #carrier: Connection | undefined;
   #outcome = Promise.withResolvers<Answer | null>();
   /** What PVE refused, or did not say in a form that is passed on, is read as a whole. */
   #refused: Refused | undefined;
   #begun = false;
   #ended = false;
+  #late = false;
   #most = longest;
   #bytes = 0;
   #length = -1;
   /** The answer, when it came in one piece. */
-  #whole: Buffer | undefined;
-  /** Whether PVE can know of the present attempt. */
-  sent = false;
-  /** Whether the deadline has passed. */
-  late = false;
+  #whole: string | Buffer | undefined;
+  readonly party: string;
+  request = '';
+  fresh = false;
 
   /** `deadline` in ms, until PVE begins to answer. */
-  constructor(destination: Destination, deadline: number) {
+  constructor(reading: Reading, destination: Destination, deadline: number) {
+    this.#reading = reading;
+    this.#lines = linesOf(reading);
+    this.party = reading.user;
     this.#destination = destination;
-    destination.response.once('close', () => this.#stop(null));
     this.#deadline = setTimeout(() => {
-      this.late = true;
+      this.#late = true;
       this.#stop(new Error('no answer began in time'));
     }, deadline);
+    destination.response.on('close', () => this.#stop(null));
   }
 
-  attempt(dispatcher: Dispatcher, request: Dispatcher.DispatchOptions): Promise<Answer | null> {
-    this.sent = false;
-    this.#controller = undefined;
+  /** Whether nothing is waited for any more. */
+  get isOver(): boolean {
+    return this.#ended;
+  }
+
+  /** Asks this host; throws as `Relay.read` does. */
+  attempt(host: Host, connections: Connections, fresh: boolean): Promise<Answer | null> {
+    this.#host = host;
+    this.#connections = connections;
+    this.#carrier = undefined;
     this.#refused = undefined;
     this.#bytes = 0;
     this.#outcome = Promise.withResolvers();
-    dispatcher.dispatch(request, this);
+    this.request = `${this.#lines}host: ${host.address}\r\nconnection: ${fresh ? 'close' : 'keep-alive'}\r\n\r\n`;
+    this.fresh = fresh;
+    connections.ask(this);
     return this.#outcome.promise;
   }
 
-  /** Nothing is waited for any more. */
-  end(): void {
-    clearTimeout(this.#deadline);
-    this.#ended = true;
+  sent(carrier: Connection): void {
+    this.#carrier = carrier;
   }
 
-  onRequestStart(controller: Dispatcher.DispatchController): void {
-    this.#controller = controller;
-    this.sent = true;
-    if (this.#ended) controller.abort(new Error('nobody waits for the answer any more'));
-  }
-
-  onResponseStart(
-    _: Dispatcher.DispatchController,
-    status: number,
-    headers: Readonly<Record<string, string | string[] | undefined>>,
-    reason = '',
-  ): void {
-    if (status < 200) return;
-    const type = String(headers['content-type']);
+  begin({ status, reason, fields }: Head): void {
+    const type = fields['content-type'] ?? '';
     if (status !== 200 || !types.test(type)) {
       this.#refused = { status, reason, body: [] };
       return;
     }
     clearTimeout(this.#deadline);
     if (!type.startsWith('application/json')) this.#most = Number.POSITIVE_INFINITY;
-    this.#length = Number(headers['content-length'] ?? -1);
+    this.#length = Number(fields['content-length'] ?? -1);
     this.#begun = true;
     const lines: string[] = [];
     for (const name of passed) {
-      const value = headers[name];
-      if (value !== undefined) lines.push(name, String(value));
+      const value = fields[name];
+      if (value !== undefined) lines.push(name, value);
     }
     this.#destination.begin(lines);
   }
 
-  onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
-    this.#bytes += chunk.length;
+  take(bytes: Buffer): void {
+    this.#bytes += bytes.length;
     if (this.#bytes > this.#most) throw new Error(`it is longer than ${this.#most} bytes`);
-    const { response } = this.#destination;
-    if (this.#refused !== undefined) this.#refused.body.push(chunk);
-    else if (chunk.length === this.#length) this.#whole = chunk;
-    else {
-      response.write(chunk);
-      if (response.writableLength <= waiting) return;
-      controller.pause();
-      response.once('drain', () => controller.resume());
-    }
+    if (this.#refused !== undefined) this.#refused.body.push(Buffer.from(bytes));
+    // A text goes out in one write with the head; Latin-1 has a letter for each byte.
+    else if (bytes.length === this.#length)
+      this.#whole = bytes.length <= onePiece ? bytes.toString('latin1') : Buffer.from(bytes);
+    else this.#pass(Buffer.from(bytes));
   }
 
-  onResponseEnd(): void {
-    if (this.#refused !== undefined) this.#readRefused(this.#refused);
-    else {
-      this.end();
-      const { response } = this.#destination;
-      const whole = this.#whole;
-      // A text goes out in one write with the head; Latin-1 has a letter for each byte.
-      if (whole !== undefined && whole.length <= onePiece) response.end(whole.toString('latin1'), 'latin1');
-      else response.end(whole);
+  end(): void {
+    if (this.#ended) return;
+    if (this.#refused === undefined) {
+      this.release();
+      this.#destination.response.end(this.#whole, 'latin1');
       this.#outcome.resolve(null);
-    }
+    } else this.#readRefused(this.#refused);
   }
 
-  onResponseError(_: Dispatcher.DispatchController | null, error: Error): void {
-    if (!this.#begun) this.#outcome.reject(error);
-    else {
-      this.end();
+  fail(error: unknown): void {
+    if (this.#ended) return;
+    if (this.#begun) {
+      this.release();
       this.#destination.response.destroy();
       this.#outcome.resolve(null);
-    }
+    } else this.#outcome.reject(this.#failure(error));
+  }
+
+  #pass(bytes: Buffer): void {
+    const { response } = this.#destination;
+    const carrier = this.#carrier;
+    response.write(bytes);
+    if (response.writableLength <= waiting) return;
+    carrier?.pause();
+    response.once('drain', () => this.#ended || carrier?.resume());
+  }
+
+  /** Nothing is waited for any more. */
+  release(): void {
+    clearTimeout(this.#deadline);
+    this.#ended = true;
   }
 
   /** Gives up, whether or not PVE has begun: without an error when the client has gone. */
   #stop(error: Error | null): void {
     if (this.#ended) return;
-    this.#ended = true;
     if (error === null) this.#outcome.resolve(null);
-    else this.#outcome.reject(error);
-    this.#controller?.abort(error ?? new Error('the client has gone'));
+    else this.#outcome.reject(this.#failure(error));
+    this.release();
+    this.#connections?.withdraw(this);
+    this.#carrier?.close(error ?? new Error('the client has gone'));
   }
 
   #readRefused({ status, reason, body }: Refused): void {
     try {
       this.#outcome.resolve(readAnswer(status, reason, Buffer.concat(body).toString()));
     } catch (error) {
-      this.#outcome.reject(error);
+      this.fail(error);
     }
+  }
+
+  #failure(error: unknown): Error {
+    const what = `${describeCall(this.#reading.call)} at ${this.#host?.address}`;
+    const sent = this.#carrier !== undefined;
+    if (this.#late && !sent)
+      return new UpstreamUnreachableError(`PVE is busy with other reads; ${what} was not sent. Try again later.`);
+    return failure(error, what, { sent, late: this.#late });
   }
 }

@@ -1,5 +1,7 @@
 /** The form and age of PVE's tickets, CSRF tokens and API tokens. Only PVE can say whether they are genuine. */
 
+import type { Credential } from './call.ts';
+
 /** PVE accepts what it made up to this many seconds ago, and up to `ahead` seconds in its future. */
 export const lifetime = { seconds: 7200, ahead: 300 } as const;
 
@@ -34,6 +36,13 @@ export function parseApiToken(text: string): string | null {
   } catch {
     return null;
   }
+}
+
+/** Whose a call is, as its credential says whether or not that is so; '' for nobody's, undefined for the server's own. */
+export function partyOf(as: Credential): string | undefined {
+  if (as.kind === 'ticket') return parseTicket(as.ticket)?.user ?? '';
+  if (as.kind === 'token') return parseApiToken(as.token) ?? '';
+  return as.kind === 'none' ? '' : as.for;
 }
 
 /** Whether PVE can still accept what was made at `madeAt`, both in seconds; `slack` allows for clocks that differ. */

@@ -2,10 +2,12 @@
 
 import { UpstreamUnreachableError } from '../errors.ts';
 import { type Answer, type Call, type Credential, describeCall, type Upstream } from './call.ts';
+import { Deadline } from './deadline.ts';
 import { ConnectError, failure, type Host, Hosts, type HostsOptions } from './hosts.ts';
 import { inTurn, ownClient } from './in-turn.ts';
 import { type WireRequest, wireRequest } from './request.ts';
 import { Slots } from './slots.ts';
+import { partyOf } from './ticket.ts';
 import type { UpstreamSettings } from './upstream-settings.ts';
 
 export interface UpstreamOptions extends HostsOptions {
@@ -15,8 +17,8 @@ export interface UpstreamOptions extends HostsOptions {
 
 const never = new AbortController().signal;
 
-/** Writes that may wait for a connection before further ones are refused. */
-const writeQueue = 1000;
+/** Calls of a kind that may wait for a connection before further ones are refused. */
+const queue = 1000;
 
 /** Starts to talk to PVE by these hosts; throws when the file of the certificate authority cannot be read. */
 export function createUpstream(
@@ -30,6 +32,8 @@ export function createUpstream(
 class PveUpstream implements Upstream {
   readonly #hosts: Hosts;
   readonly #deadlines: UpstreamSettings['deadlines'];
+  /** Nobody who calls may take more than half of the connections, however slowly PVE answers them. */
+  readonly #reads: Slots;
   readonly #writes: Slots;
   readonly #underWay = new Set<Promise<unknown>>();
   readonly #giveUp: AbortSignal;
@@ -37,12 +41,14 @@ class PveUpstream implements Upstream {
   constructor({ deadlines, connections }: UpstreamSettings, { giveUp = never }: UpstreamOptions, hosts: Hosts) {
     this.#hosts = hosts;
     this.#deadlines = deadlines;
-    this.#writes = new Slots(connections, writeQueue);
+    const share = Math.ceil(connections / 2);
+    this.#reads = new Slots(connections, queue, share);
+    this.#writes = new Slots(connections, queue, share);
     this.#giveUp = giveUp;
   }
 
   async send(call: Call, as: Credential): Promise<Answer> {
-    const answer = this.#send(call, wireRequest(call, as, this.#hosts.serviceToken));
+    const answer = this.#send(call, wireRequest(call, as, this.#hosts.serviceToken), partyOf(as));
     this.#underWay.add(answer);
     try {
       return await answer;
@@ -56,23 +62,23 @@ class PveUpstream implements Upstream {
     await this.#hosts.close();
   }
 
-  async #send(call: Call, request: WireRequest): Promise<Answer> {
-    if (call.method === 'GET') return this.#inTurn(call, request, this.#within(this.#deadlines.read));
-    const { write } = this.#deadlines;
-    const deadline = this.#within(write);
-    // One that has waited half its time is not sent any more, since PVE would have too little left to answer.
-    const patience = after(write / 2);
-    const busy = `PVE is busy with other changes; ${describeCall(call)} was not sent. Try again later.`;
-    if (this.#writes.full) throw new UpstreamUnreachableError(busy);
+  async #send(call: Call, request: WireRequest, party: string | undefined): Promise<Answer> {
+    const isRead = call.method === 'GET';
+    const slots = isRead ? this.#reads : this.#writes;
+    const time = isRead ? this.#deadlines.read : this.#deadlines.write;
+    const deadline = new Deadline(time, this.#giveUp);
+    // A write that has waited half its time is not sent any more, since PVE would have too little left to answer.
+    const patience = isRead ? deadline : new Deadline(time / 2);
+    const busy = `PVE is busy with other ${isRead ? 'reads' : 'changes'}; ${describeCall(call)} was not sent. Try again later.`;
     try {
-      return await this.#writes.run(() => this.#inTurn(call, request, deadline), patience);
+      if (slots.isFullFor(party)) throw new UpstreamUnreachableError(busy);
+      return await slots.run(() => this.#inTurn(call, request, deadline.signal), patience.signal, party);
     } catch (error) {
-      throw error === patience.reason ? new UpstreamUnreachableError(busy) : error;
+      throw error === patience.signal.reason ? new UpstreamUnreachableError(busy) : error;
+    } finally {
+      deadline.end();
+      patience.end();
     }
-  }
-
-  #within(seconds: number): AbortSignal {
-    return AbortSignal.any([after(seconds), this.#giveUp]);
   }
 
   #inTurn(call: Call, request: WireRequest, deadline: AbortSignal): Promise<Answer> {
@@ -110,10 +116,6 @@ class PveUpstream implements Upstream {
       if (fresh) await dispatcher.destroy();
     }
   }
-}
-
-function after(seconds: number): AbortSignal {
-  return AbortSignal.timeout(seconds * 1000);
 }
 
 /** What an HTTP response says; throws an Error when it is not what PVE would send. */

@@ -91,29 +91,33 @@ export function keyOf(node: string, { resource, item }: Pick<Line, 'resource' | 
 /** Line by line the larger of what was seen and of every open reservation. */
 export function bookingOf({ node, seen, open }: Pick<Account, 'node' | 'seen' | 'open'>): Holding[] {
   const booking = new Map<string, Holding>();
-  for (const line of seen?.lines ?? []) {
-    booking.set(keyOf(node, line), {
-      node,
-      resource: line.resource,
-      item: line.item,
-      used: line.amount,
-      booked: line.amount,
-    });
-  }
+  for (const [key, { amount, ...what }] of placed(seen?.lines ?? [], node))
+    booking.set(key, { ...what, used: amount, booked: amount });
   for (const opening of open.values()) {
-    for (const line of opening.lines) {
-      const key = keyOf(opening.node, line);
-      const held = booking.get(key) ?? {
-        node: opening.node,
-        resource: line.resource,
-        item: line.item,
-        used: 0,
-        booked: 0,
-      };
-      if (line.amount > held.booked) booking.set(key, { ...held, booked: line.amount });
+    for (const [key, { amount, ...what }] of placed(opening.lines, opening.node)) {
+      const held = booking.get(key) ?? { ...what, used: 0, booked: 0 };
+      if (amount > held.booked) booking.set(key, { ...held, booked: amount });
     }
   }
   return [...booking.values()];
+}
+
+/** The lines of an instance on `home` by node; a guest may have come to the node where its replicas were seen. */
+function placed(lines: readonly Line[], home: string): ReadonlyMap<string, Line & { readonly node: string }> {
+  const found = new Map<string, Line & { readonly node: string }>();
+  for (const { resource, item, amount, node = home } of lines) {
+    const key = keyOf(node, { resource, item });
+    found.set(key, { node, resource, item, amount: amount + (found.get(key)?.amount ?? 0) });
+  }
+  return found;
+}
+
+/** The resources of which a change under way may still bring an instance more than was last seen of it. */
+export function aheadIn({ node, seen }: Pick<Account, 'node' | 'seen'>, opening: Opening): string[] {
+  const shown = placed(seen?.lines ?? [], node);
+  return [...placed(opening.lines, opening.node)].flatMap(([key, { resource, amount }]) =>
+    amount > (shown.get(key)?.amount ?? 0) ? [resource] : [],
+  );
 }
 
 /** The PCI devices in a booking, each by node and bus id. */

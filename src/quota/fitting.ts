@@ -35,7 +35,7 @@ export function mustFit(request: ReservationRequest, books: Books): void {
     if (fresh !== undefined)
       throw new UsageUnknownError(
         `what ${nameOf(vmid)} would take of ${fresh.resource} cannot be told (${fresh.reason}), so it is refused`,
-      );
+      ).of({ resource: fresh.resource, item: '' });
   }
   for (const [payer, own] of growths) {
     if (own.length === 0) continue;
@@ -63,14 +63,14 @@ function mustBeKnown(books: Books, payer: string, growths: readonly Growth[], by
         5,
       );
     for (const { resource, reason } of seen.unknown) {
-      const grows = growths.some(
+      const grown = growths.find(
         (growth) =>
           growth.resource === resource || (resource === 'storage:*' && growth.resource.startsWith('storage:')),
       );
-      if (grows)
+      if (grown !== undefined)
         throw new UsageUnknownError(
           `what ${instance} takes of ${resource} cannot be told${own ? ` (${reason})` : ''}, so no more of it is given; an administrator can mend its configuration`,
-        );
+        ).of(grown);
     }
   }
 }
@@ -78,6 +78,7 @@ function mustBeKnown(books: Books, payer: string, growths: readonly Growth[], by
 /** For each payer, what the aims take beyond what is booked, by resource, item and scope. */
 function growthsOf(request: ReservationRequest, books: Books): Map<string, Growth[]> {
   const growths = new Map<string, Map<string, Growth>>();
+  const homes = new Set(request.aims.map(({ node }) => node));
   for (const aim of request.aims) {
     const payers = aim.creates ? books.payersOfNew(aim, request.by, request.waived) : books.payersOf(aim.vmid);
     for (const payer of payers) {
@@ -88,9 +89,11 @@ function growthsOf(request: ReservationRequest, books: Books): Map<string, Growt
       const add = (node: string, { resource, item }: Pick<Line, 'resource' | 'item'>, amount: number) => {
         const scope = scopeOf(quota, resource, node);
         const key = `${resource} ${item} ${scope}`;
-        own.set(key, { resource, item, scope, amount: (own.get(key)?.amount ?? 0) + amount });
+        const { amount: sum = 0, away = [] } = own.get(key) ?? {};
+        const isAway = amount > 0 && !homes.has(node) && !away.includes(node);
+        own.set(key, { resource, item, scope, amount: sum + amount, away: isAway ? [...away, node] : away });
       };
-      for (const line of aim.after.lines) add(aim.node, line, line.amount);
+      for (const line of aim.after.lines) add(line.node ?? aim.node, line, line.amount);
       for (const held of books.booking(aim.vmid)) add(held.node, held, -held.booked);
     }
   }

@@ -74,6 +74,10 @@ export interface StoredReservation {
   readonly digest: string | undefined;
   readonly upid: string | undefined;
   readonly aims: readonly StoredAim[];
+  /** The files that it copies, which have to stay as they were judged until it has ended. */
+  readonly copies: readonly FileName[];
+  /** The guests that it copies. */
+  readonly sources: readonly number[];
 }
 
 /** One line of the record of decisions. */
@@ -103,7 +107,7 @@ export class LedgerStore {
   }
 
   instances(): StoredInstance[] {
-    const lines = Map.groupBy(this.#sql.seenLines.all(), ({ vmid }) => vmid);
+    const lines = lineGroups(this.#sql.seenLines.all(), ({ vmid }) => vmid);
     const unknown = Map.groupBy(this.#sql.seenUnknown.all(), ({ vmid }) => vmid);
     return this.#sql.instances.all().map(({ vmid, type, node, pool, birth, present, seen }) => ({
       vmid,
@@ -142,6 +146,14 @@ export class LedgerStore {
     });
   }
 
+  /** Puts all files of one shelf on another. Throws NotReadyError when the database cannot be written. */
+  moveFiles(from: number, to: number): void {
+    writing(() => {
+      this.#settleUp();
+      this.#sql.moveFiles.run({ from, to });
+    });
+  }
+
   /** Forgets whose these files were. */
   dropFiles(names: readonly FileName[]): void {
     this.#owe(
@@ -154,7 +166,9 @@ export class LedgerStore {
   /** The open reservations, the oldest first. */
   reservations(): StoredReservation[] {
     const instances = Map.groupBy(this.#sql.reservationInstances.all(), ({ reservation }) => reservation);
-    const lines = Map.groupBy(this.#sql.reservationLines.all(), ({ reservation, vmid }) => `${reservation} ${vmid}`);
+    const lines = lineGroups(this.#sql.reservationLines.all(), ({ reservation, vmid }) => `${reservation} ${vmid}`);
+    const copies = Map.groupBy(this.#sql.reservationFiles.all(), ({ reservation }) => reservation);
+    const sources = Map.groupBy(this.#sql.reservationSources.all(), ({ reservation }) => reservation);
     return this.#sql.reservations.all().map(({ id, user, call, made_at, digest, upid }) => ({
       id,
       by: user,
@@ -170,6 +184,8 @@ export class LedgerStore {
         creates: creates === 1,
         lines: lines.get(`${id} ${vmid}`) ?? [],
       })),
+      copies: (copies.get(id) ?? []).map(({ place, volid }) => ({ place, volid })),
+      sources: (sources.get(id) ?? []).map(({ vmid }) => vmid),
     }));
   }
 
@@ -183,13 +199,14 @@ export class LedgerStore {
       const id = Number(this.#sql.addReservation.run({ madeAt, user: by, call, digest }).lastInsertRowid);
       for (const { vmid, type, node, pool = null, creates, lines, file } of reservation.aims) {
         this.#sql.addReservationInstance.run({ reservation: id, vmid, type, node, pool, creates: creates ? 1 : 0 });
-        for (const { resource, item, amount } of lines)
-          this.#sql.addReservationLine.run({ reservation: id, vmid, resource, item, amount });
+        for (const line of lines) this.#sql.addReservationLine.run({ reservation: id, vmid, node: '', ...line });
         if (file !== undefined) this.#sql.putFile.run({ ...file, shelf: vmid, reservation: id, since: madeAt });
         if (!creates || owner === undefined) continue;
         this.#sql.dropOwners.run({ vmid });
         this.#sql.addOwner.run({ vmid, user: owner, birth: null, how: 'created', since: madeAt });
       }
+      for (const file of reservation.copies) this.#sql.addReservationFile.run({ reservation: id, ...file });
+      for (const vmid of reservation.sources) this.#sql.addReservationSource.run({ reservation: id, vmid });
       this.#decide(decision, madeAt, id);
       return id;
     });
@@ -261,6 +278,11 @@ export class LedgerStore {
     })();
   }
 
+  /** Forgets for whom these tasks were started; the record of decisions keeps them. */
+  dropTasksOf(user: string): void {
+    this.#owe(() => this.#sql.dropTasksOf.run({ user }));
+  }
+
   /** The latest tasks that were started for a user through us. */
   tasksOf(user: string): string[] {
     return this.#sql.tasksOf.all({ user }).map(({ upid }) => upid);
@@ -330,8 +352,7 @@ export class LedgerStore {
       if (birth !== null) this.#sql.markOwners.run({ vmid, birth });
       this.#sql.dropSeenLines.run({ vmid });
       this.#sql.dropSeenUnknown.run({ vmid });
-      for (const { resource, item, amount } of seen?.lines ?? [])
-        this.#sql.addSeenLine.run({ vmid, resource, item, amount });
+      for (const line of seen?.lines ?? []) this.#sql.addSeenLine.run({ vmid, node: '', ...line });
       for (const { resource, reason } of seen?.unknown ?? []) this.#sql.addSeenUnknown.run({ vmid, resource, reason });
     }
   }
@@ -356,6 +377,21 @@ interface AimRow {
   readonly creates: number;
 }
 
+interface LineRow extends Line {
+  readonly vmid: number;
+  /** '' for the instance's own. */
+  readonly node: string;
+}
+
+/** Lines by what they belong to. */
+function lineGroups<Row extends LineRow, Key>(rows: readonly Row[], keyOf: (row: Row) => Key): Map<Key, Line[]> {
+  const lineOf = ({ node, resource, item, amount }: Row): Line => ({
+    ...{ resource, item, amount },
+    ...(node === '' ? {} : { node }),
+  });
+  return new Map([...Map.groupBy(rows, keyOf)].map(([key, own]) => [key, own.map(lineOf)]));
+}
+
 function prepare(db: Database) {
   const sql = <Parameters extends object, Row = unknown>(text: string) =>
     db.prepare(text) as Statement<[Parameters], Row>;
@@ -364,7 +400,7 @@ function prepare(db: Database) {
   type Vmid = { vmid: number };
   return {
     instances: all<InstanceRow>('SELECT * FROM instance'),
-    seenLines: all<Line & Vmid>('SELECT * FROM seen_line'),
+    seenLines: all<LineRow>('SELECT * FROM seen_line'),
     seenUnknown: all<Unknown & Vmid>('SELECT * FROM seen_unknown'),
     owners: all<Owner & Vmid>('SELECT vmid, user, birth, how, since FROM owner ORDER BY vmid, user'),
     ownersOf: sql<Vmid, Owner>('SELECT user, birth, how, since FROM owner WHERE vmid = @vmid ORDER BY user'),
@@ -377,7 +413,7 @@ function prepare(db: Database) {
       upid: string | null;
     }>('SELECT * FROM reservation ORDER BY id'),
     reservationInstances: all<AimRow>('SELECT * FROM reservation_instance'),
-    reservationLines: all<Line & Vmid & { reservation: number }>('SELECT * FROM reservation_line'),
+    reservationLines: all<LineRow & { reservation: number }>('SELECT * FROM reservation_line'),
 
     putInstance:
       sql<InstanceRow>(`INSERT INTO instance (vmid, type, node, pool, birth, present, seen) VALUES (@vmid, @type, @node, @pool, @birth, @present, @seen)
@@ -385,8 +421,8 @@ function prepare(db: Database) {
     dropInstance: sql<Vmid>('DELETE FROM instance WHERE vmid = @vmid'),
     dropSeenLines: sql<Vmid>('DELETE FROM seen_line WHERE vmid = @vmid'),
     dropSeenUnknown: sql<Vmid>('DELETE FROM seen_unknown WHERE vmid = @vmid'),
-    addSeenLine: sql<Line & Vmid>(
-      'INSERT INTO seen_line (vmid, resource, item, amount) VALUES (@vmid, @resource, @item, @amount)',
+    addSeenLine: sql<LineRow>(
+      'INSERT INTO seen_line (vmid, node, resource, item, amount) VALUES (@vmid, @node, @resource, @item, @amount)',
     ),
     addSeenUnknown: sql<Unknown & Vmid>(
       'INSERT INTO seen_unknown (vmid, resource, reason) VALUES (@vmid, @resource, @reason)',
@@ -406,6 +442,7 @@ function prepare(db: Database) {
     putFile: sql<Omit<StoredFile, 'fresh'> & { since: number }>(
       'INSERT INTO file (place, volid, shelf, bytes, reservation, fresh, since) VALUES (@place, @volid, @shelf, @bytes, @reservation, 1, @since) ON CONFLICT (place, volid) DO UPDATE SET bytes = @bytes, reservation = @reservation, fresh = 0',
     ),
+    moveFiles: sql<{ from: number; to: number }>('UPDATE file SET shelf = @to WHERE shelf = @from'),
     dropFile: sql<FileName>('DELETE FROM file WHERE place = @place AND volid = @volid'),
 
     addReservation: sql<{ madeAt: number; user: string; call: string; digest: string | null }>(
@@ -414,8 +451,16 @@ function prepare(db: Database) {
     addReservationInstance: sql<AimRow>(
       'INSERT INTO reservation_instance (reservation, vmid, type, node, pool, creates) VALUES (@reservation, @vmid, @type, @node, @pool, @creates)',
     ),
-    addReservationLine: sql<Line & Vmid & { reservation: number }>(
-      'INSERT INTO reservation_line (reservation, vmid, resource, item, amount) VALUES (@reservation, @vmid, @resource, @item, @amount)',
+    addReservationLine: sql<LineRow & { reservation: number }>(
+      'INSERT INTO reservation_line (reservation, vmid, node, resource, item, amount) VALUES (@reservation, @vmid, @node, @resource, @item, @amount)',
+    ),
+    reservationFiles: all<FileName & { reservation: number }>('SELECT * FROM reservation_file'),
+    reservationSources: all<{ reservation: number; vmid: number }>('SELECT * FROM reservation_source'),
+    addReservationFile: sql<FileName & { reservation: number }>(
+      'INSERT OR IGNORE INTO reservation_file (reservation, place, volid) VALUES (@reservation, @place, @volid)',
+    ),
+    addReservationSource: sql<{ reservation: number; vmid: number }>(
+      'INSERT OR IGNORE INTO reservation_source (reservation, vmid) VALUES (@reservation, @vmid)',
     ),
     dropReservation: sql<Id>('DELETE FROM reservation WHERE id = @id'),
     setUpid: sql<Id & { upid: string }>('UPDATE reservation SET upid = @upid WHERE id = @id'),
@@ -433,6 +478,7 @@ function prepare(db: Database) {
     tasksOf: sql<{ user: string }, { upid: string }>(
       'SELECT upid FROM task WHERE user = @user ORDER BY at DESC LIMIT 1000',
     ),
+    dropTasksOf: sql<{ user: string }>('DELETE FROM task WHERE user = @user'),
     dropTasks: sql<{ before: number }>('DELETE FROM task WHERE at < @before'),
   };
 }

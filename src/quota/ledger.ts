@@ -9,6 +9,7 @@ import { ConflictError, ForbiddenError } from '../errors.ts';
 import type { GuestType } from '../pve/instance.ts';
 import {
   type Account,
+  aheadIn,
   blankAccount,
   bookingOf,
   type Holding,
@@ -27,10 +28,11 @@ import {
   type Owner,
   type StoredReservation,
 } from './ledger-store.ts';
+import { Refusals } from './refusals.ts';
 import type { Aim, ReservationRequest } from './request.ts';
 import { isShelf, Shelves } from './shelves.ts';
 import { Totals } from './totals.ts';
-import { device, type Usage } from './usage.ts';
+import { both, device, nothing, type Usage } from './usage.ts';
 
 export { type Aim, QuotaNeeded, type ReservationRequest } from './request.ts';
 export type { ExpectedFile, FileName, Holding, ReservationId, Stamp };
@@ -80,14 +82,13 @@ export class Ledger {
   readonly #wall: () => number;
   readonly #accounts = new Map<number, Account>();
   readonly #reservations = new Map<ReservationId, Reservation>();
-  readonly #copied = new Map<ReservationId, readonly FileName[]>();
   readonly #totals = new Totals();
   readonly #shelves: Shelves;
   readonly #books: Books;
   readonly #unsaved = new Set<number>();
   /** When vmids ended, so that a read from before cannot bring one back. */
   readonly #ended = new Map<number, { readonly stamp: Stamp; readonly at: number }>();
-  readonly #refusals: (Decision & { readonly at: number })[] = [];
+  readonly #refusals = new Refusals();
   #claims: readonly Claim[] = [];
   #clock: Stamp = 0;
 
@@ -157,6 +158,35 @@ export class Ledger {
     }));
   }
 
+  /** The files that are recorded as a user's. */
+  filesOf(user: string): readonly OwnedFile[] {
+    return this.#shelves.allOf(user).flatMap(({ id }) => this.filesOn(id));
+  }
+
+  /**
+   * Makes all files of a user another's, for whom they count at once, or nobody's; gives the shelves on which they lie
+   * then. Throws NotReadyError when the database cannot be written.
+   */
+  handOver(user: string, to: string | undefined): readonly number[] {
+    return this.#shelves.allOf(user).flatMap(({ id, node }) => {
+      const files = this.#shelves.filesOn(id);
+      if (files.length === 0) return [];
+      const target = to === undefined ? undefined : this.#shelves.of(to, node);
+      if (target === undefined) this.#shelves.drop(files);
+      else this.#shelves.move(id, target);
+      const moved = this.#accounts.get(id)?.seen ?? nothing;
+      const show = (vmid: number, seenNow: (before: Usage) => Usage) =>
+        this.#change(vmid, { vmid, type: 'qemu', node, pool: undefined }, (account) => {
+          account.seen = seenNow(account.seen ?? nothing);
+          account.touched = this.stamp();
+        });
+      show(id, () => nothing);
+      if (target === undefined) return [];
+      show(target, (seen) => both(seen, moved));
+      return [target];
+    });
+  }
+
   /** The shelves of which files are recorded at a place. */
   shelvesAt(place: string): ReadonlySet<number> {
     const files = this.#shelves.files().filter((file) => file.place === place);
@@ -190,6 +220,23 @@ export class Ledger {
   /** Whether anything that was asked of this vmid has not been settled yet. */
   hasOpen(vmid: number): boolean {
     return (this.#accounts.get(vmid)?.open.size ?? 0) > 0;
+  }
+
+  /** The changes of an instance that are under way. */
+  changing(vmid: number): readonly ReservationId[] {
+    return [...(this.#accounts.get(vmid)?.open.keys() ?? [])];
+  }
+
+  /** The changes under way that may still bring an instance more of one of these resources than was last seen of it. */
+  growing(vmid: number, counts: (resource: string) => boolean): readonly ReservationId[] {
+    const account = this.#accounts.get(vmid);
+    if (account === undefined) return [];
+    return [...account.open].flatMap(([id, opening]) => (aheadIn(account, opening).some(counts) ? [id] : []));
+  }
+
+  /** The changes under way that copy what an instance holds. */
+  copying(vmid: number): readonly ReservationId[] {
+    return this.reservations().flatMap(({ id, sources }) => (sources.includes(vmid) ? [id] : []));
   }
 
   /** Takes in what a list of PVE says; true when the instance was not known to be there before. A stale list is ignored. */
@@ -309,10 +356,9 @@ export class Ledger {
     return this.#totals.holdings(user);
   }
 
-  /** Writes a refusal down; durable with the next `save`. While nothing can be saved, the oldest ones are dropped. */
+  /** Writes a refusal down, unless the user has had too many in this hour; durable with the next `save`. */
   refused(decision: Decision): void {
-    this.#refusals.push({ ...decision, at: this.#wall() });
-    if (this.#refusals.length > mostRefusals) this.#refusals.shift();
+    this.#refusals.add({ ...decision, at: this.#wall() });
   }
 
   /** For whom we started a task; kept for 30 days. */
@@ -323,6 +369,11 @@ export class Ledger {
   /** The tasks that we started for a user in the last 30 days, the latest first; at most 1000. */
   tasksOf(user: string): readonly string[] {
     return this.#store.tasksOf(user);
+  }
+
+  /** Has nobody see the tasks of a user who is gone, such as the next one of that name. */
+  forgetTasksOf(user: string): void {
+    this.#store.dropTasksOf(user);
   }
 
   /** Makes these users the payers of an instance; with none it falls back to those who claim it. */
@@ -340,9 +391,9 @@ export class Ledger {
   /** Writes down what was seen since the last time, and refusals; forgets decisions and tasks after 30 days. */
   save(): void {
     const seen = new Map([...this.#unsaved].map((vmid) => [vmid, this.#accounts.get(vmid)]));
-    this.#store.save(seen, this.#refusals, this.#wall() - keptFor);
+    this.#store.save(seen, this.#refusals.waiting, this.#wall() - keptFor);
     this.#unsaved.clear();
-    this.#refusals.length = 0;
+    this.#refusals.written();
     for (const [vmid, { at }] of this.#ended) if (at < this.#wall() - readsEndWithin) this.#ended.delete(vmid);
   }
 
@@ -410,6 +461,7 @@ export class Ledger {
     account.seen = found.usage;
     account.present = !('gone' in found);
     if ('gone' in found) {
+      account.node = found.node;
       this.#shelves.drop((found.missing ?? []).filter((name) => this.#isOver(account.vmid, name)));
       return;
     }
@@ -446,7 +498,7 @@ export class Ledger {
   #mustBeOwnFile({ vmid, file }: Aim): void {
     if (file === undefined) return;
     const isCopied = ({ place, volid }: FileName) => place === file.place && volid === file.volid;
-    if (this.#copied.values().some((files) => files.some(isCopied)))
+    if (this.#reservations.values().some(({ copies }) => copies.some(isCopied)))
       throw new ConflictError(`${file.volid} is being imported by another call; wait for it or choose another name`);
     const known = this.#shelves.file(file);
     if (known === undefined) return;
@@ -473,15 +525,17 @@ export class Ledger {
       const holders = resource === device ? this.#totals.holdersOf(node, item) : [];
       const other = [...holders].find((one) => one !== vmid);
       if (other !== undefined)
-        throw new ConflictError(`device ${item} of node ${node} is in use by another instance; choose another device`);
+        throw new ConflictError(
+          `device ${item} of node ${node} is in use by another instance; choose another device`,
+        ).of({ resource, item });
     }
   }
 
   #open(request: ReservationRequest): Reservation {
-    const { by, address, call, digest, waived, copies = [] } = request;
+    const { by, address, call, digest, waived, copies = [], sources = [] } = request;
     const aims = request.aims.map(({ after, ...aim }) => ({ ...aim, lines: after.lines }));
     const detail = request.aims.map(({ vmid, after }) => ({ vmid, after: after.lines }));
-    const opened = { by, call, digest, upid: undefined, madeAt: this.#wall(), aims };
+    const opened = { by, call, digest, upid: undefined, madeAt: this.#wall(), aims, copies, sources };
     const id = this.#store.open(
       opened,
       { user: by, address, call, vmid: aims[0]?.vmid, verdict: 'allowed', detail },
@@ -489,7 +543,6 @@ export class Ledger {
     );
     const reservation = { ...opened, id };
     this.#reservations.set(id, reservation);
-    if (copies.length > 0) this.#copied.set(id, copies);
     for (const aim of request.aims) {
       const { vmid, file } = aim;
       if (file !== undefined)
@@ -512,7 +565,6 @@ export class Ledger {
     const reservation = this.#reservations.get(id);
     if (reservation === undefined) return;
     this.#reservations.delete(id);
-    this.#copied.delete(id);
     if (found.length === 0) this.#disclaim(reservation);
     const shown = new Map(found.map((one) => [one.vmid, one]));
     const listings = new Map([...reservation.aims, ...found.map(listingOf)].map((one) => [one.vmid, one]));
@@ -529,9 +581,6 @@ export class Ledger {
     for (const vmid of vmids) this.#unsaved.delete(vmid);
   }
 }
-
-/** Refusals that wait to be written at most. */
-const mostRefusals = 10_000;
 
 /** How long decisions and tasks are kept, in ms. */
 const keptFor = 30 * 24 * 3600 * 1000;

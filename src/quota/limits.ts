@@ -112,6 +112,8 @@ export interface Growth {
   readonly item: string;
   readonly scope: string;
   readonly amount: number;
+  /** Nodes that hold some of it and are not the instance's own: those of its replicas. */
+  readonly away?: readonly string[];
 }
 
 /** What a payer holds of one resource in one scope, of all items that pass. */
@@ -216,9 +218,10 @@ function breachOfEach({ resource, item, amount }: Growth, { max }: EachLimit, he
 
 const nothingHeld: Standing = { used: 0, booked: 0 };
 
-function titleOf({ resource, scope }: Growth): string {
+function titleOf({ resource, scope, away = [] }: Growth): string {
   const title = resource.startsWith('storage:') ? `storage ${resource.slice('storage:'.length)}` : resource;
-  return scope === 'global' ? title : `${title} on node ${scope}`;
+  if (scope !== 'global') return `${title} on node ${scope}`;
+  return away.length === 0 ? title : `${title}, replicas on ${away.join(', ')} included`;
 }
 
 function listSentence(

@@ -27,6 +27,8 @@ export interface ReservationRequest {
   readonly aims: readonly Aim[];
   /** The files that it copies, which have to stay as they were judged until it has ended. */
   readonly copies?: readonly FileName[];
+  /** The guests that it copies from, as they are when PVE comes to it. */
+  readonly sources?: readonly number[];
   /** The quotas of all payers, by user. */
   readonly quotas: ReadonlyMap<string, Quota>;
   /** Administrators: booked, never refused, and not recorded as payers of what they create. */

@@ -30,6 +30,11 @@ export class Shelves {
     return shelf.id;
   }
 
+  /** The shelves of a user. */
+  allOf(user: string): readonly Shelf[] {
+    return [...this.#shelves.values().filter((shelf) => shelf.user === user)];
+  }
+
   get(id: number): Shelf | undefined {
     return this.#shelves.get(id);
   }
@@ -54,6 +59,12 @@ export class Shelves {
     this.#files.set(keyOf(file), file);
     const onShelf = this.#onShelf.get(file.shelf) ?? new Set();
     this.#onShelf.set(file.shelf, onShelf.add(file));
+  }
+
+  /** Puts all files of one shelf on another. Throws NotReadyError, moving nothing, when it cannot be written. */
+  move(from: number, to: number): void {
+    this.#store.moveFiles(from, to);
+    for (const file of this.filesOn(from)) this.put({ ...file, shelf: to });
   }
 
   /** Forgets whose these files were. */

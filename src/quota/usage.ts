@@ -10,6 +10,7 @@ import {
   propertiesOf,
   volumeOwner,
 } from '../pve/instance.ts';
+import { replicaNodes } from '../pve/replication.ts';
 import type { Resources } from './resources.ts';
 
 /**
@@ -22,6 +23,8 @@ export interface Line {
   readonly resource: string;
   readonly item: string;
   readonly amount: number;
+  /** Where it is held, when that is not the instance's own node. */
+  readonly node?: string;
 }
 
 /** A resource whose use cannot be told, and why. */
@@ -125,11 +128,24 @@ export function countedKeys(resources: Resources): string[] {
   return Object.keys(resources).filter((name) => resources[name]?.type === 'numeric' && !Object.hasOwn(measures, name));
 }
 
+const nothingMore: readonly string[] = [];
+
+/** What instances that are still looked at use: a decision asks several times. */
+const found = new WeakMap<Instance, { readonly extra: readonly string[]; readonly usage: Usage }>();
+
 /**
  * What an instance uses: of each resource the larger of what it runs with and what it will have, and every volume.
  * `extra` names further numeric configuration keys that are to be counted.
  */
-export function usageOf(instance: Instance, extra: readonly string[] = []): Usage {
+export function usageOf(instance: Instance, extra = nothingMore): Usage {
+  const known = found.get(instance);
+  if (known?.extra === extra) return known.usage;
+  const usage = measured(instance, extra);
+  found.set(instance, { extra, usage });
+  return usage;
+}
+
+function measured(instance: Instance, extra: readonly string[]): Usage {
   const volumes = volumesOf(instance);
   if (instance.absent) return { lines: [...backupLines(instance), ...volumes.lines], unknown: volumes.unknown };
   const unknown: Unknown[] = [];
@@ -154,17 +170,29 @@ function countable(resource: string, outcome: readonly Line[] | string): readonl
   return `${resource} is too large to be counted`;
 }
 
-/** Every volume of an instance: those that storages list, those on their way, and those that only a configuration knows. */
+/**
+ * Every volume of an instance: those that storages list, those on their way, those that only a configuration knows, and
+ * the replicas of each on other nodes, those to come as large as what they are to be copies of.
+ */
 function volumesOf(instance: Instance): Usage {
-  const lines: Line[] = [];
+  const held = new Map<string, Line>();
   const unknown: Unknown[] = [];
-  const add = (storage: string, bytes: number) => {
+  const replicas = replicaNodes(instance);
+  const add = (name: string, storage: string, bytes: number, node?: string) => {
     const resource = `storage:${storage}`;
-    lines.push(bytes > 0 ? { resource, item: '', amount: bytes } : { resource, item: unlimited, amount: 1 });
+    const line = bytes > 0 ? { resource, item: '', amount: bytes } : { resource, item: unlimited, amount: 1 };
+    const key = `${node ?? ''} ${name}`;
+    held.set(key, mostOf(held.get(key), node === undefined ? line : { ...line, node }));
   };
-  for (const { volid, storage, bytes } of instance.volumes.values()) {
-    if (Number.isSafeInteger(bytes) && bytes >= 0) add(storage, bytes);
-    else unknown.push({ resource: `storage:${storage}`, reason: `the size of ${volid} is not understood` });
+  const addWithReplicas = (name: string, storage: string, bytes: number, text?: string) => {
+    add(name, storage, bytes);
+    for (const node of replicas(storage, text === undefined ? name : { text })) add(name, storage, bytes, node);
+  };
+  for (const { volid, storage, bytes, node } of instance.volumes.values()) {
+    if (!Number.isSafeInteger(bytes) || bytes < 0)
+      unknown.push({ resource: `storage:${storage}`, reason: `the size of ${volid} is not understood` });
+    else if (node === undefined) addWithReplicas(volid, storage, bytes);
+    else add(volid, storage, bytes, node);
   }
 
   const counted = new Set(instance.volumes.keys());
@@ -178,11 +206,10 @@ function volumesOf(instance: Instance): Usage {
           reason: `${slot} "${text}" is not understood`,
         });
       } else if (drive.kind === 'allocation') {
-        if (!counted.has(`${slot}=${text}`)) add(drive.storage, drive.bytes);
-        counted.add(`${slot}=${text}`);
+        addWithReplicas(`${slot}=${text}`, drive.storage, drive.bytes, text);
       } else if (drive.kind === 'volume' && !counted.has(drive.volid) && isOwn(drive.volid, instance.vmid)) {
         counted.add(drive.volid);
-        if (drive.size !== undefined && drive.size > 0) add(drive.storage, drive.size);
+        if (drive.size !== undefined && drive.size > 0) addWithReplicas(drive.volid, drive.storage, drive.size);
         else
           unknown.push({
             resource: `storage:${drive.storage}`,
@@ -191,7 +218,13 @@ function volumesOf(instance: Instance): Usage {
       }
     }
   }
-  return { lines: sum(lines), unknown };
+  return { lines: sum([...held.values()]), unknown };
+}
+
+/** Of what is there and what is to come of one volume, the larger; what has no limit is more than what has one. */
+function mostOf(known: Line | undefined, line: Line): Line {
+  if (known === undefined || line.item === unlimited) return line;
+  return known.item === unlimited || known.amount >= line.amount ? known : line;
 }
 
 /** A volume that another guest owns by name is counted there. */
@@ -253,8 +286,8 @@ function family(config: Config, prefix: string): [string, string][] {
   return Object.entries(config).filter(([key]) => name.test(key));
 }
 
-function keyOf({ resource, item }: Line): string {
-  return `${resource} ${item}`;
+function keyOf({ resource, item, node = '' }: Line): string {
+  return `${node} ${resource} ${item}`;
 }
 
 /** Lines of the same resource and item added up; zero amounts are left out. */
@@ -265,6 +298,11 @@ export function sum(lines: readonly Line[]): Line[] {
     totals.set(key, { ...line, amount: (totals.get(key)?.amount ?? 0) + line.amount });
   }
   return [...totals.values()].filter(({ amount }) => amount !== 0);
+}
+
+/** What two together use. */
+export function both(a: Usage, b: Usage): Usage {
+  return { lines: sum([...a.lines, ...b.lines]), unknown: dedupe([...a.unknown, ...b.unknown]) };
 }
 
 /** Line by line the larger of two usages. */

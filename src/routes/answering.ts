@@ -1,10 +1,10 @@
 /** From a call to its answer, whichever surface it came by. */
 
-import type { Caller } from '../admission/access.ts';
 import { admit } from '../admission/admit.ts';
+import type { Caller } from '../admission/gate.ts';
 import { policyFor } from '../admission/policies/index.ts';
 import { BadRequestError } from '../errors.ts';
-import { type Answer, type Call, describeCall } from '../pve/call.ts';
+import { type Answer, type Call, describeCall, succeeded } from '../pve/call.ts';
 import { type Origins, requireSameOrigin, type Sender } from './caller.ts';
 import type { Rooms } from './rooms.ts';
 import { signIn } from './ticket.ts';
@@ -24,8 +24,9 @@ export function isOpen(call: Call): boolean {
 }
 
 /**
- * Answers a call: signing in is counted, what is open to everybody goes to PVE without credentials, and the gate judges
- * all else for the caller, who is asked for only then. Throws an ApiError for what is refused.
+ * Answers a call: signing in is counted, and so is guessing at a password by who has signed in; what is open to everybody
+ * goes to PVE without credentials, and the gate judges all else for the caller, who is asked for only then. Throws an
+ * ApiError for what is refused.
  */
 export async function answerTo(
   rooms: Rooms,
@@ -40,7 +41,21 @@ export async function answerTo(
   }
   if (open.has(asked)) return rooms.upstream.send(call, { kind: 'none' });
   const caller = await identify(sender);
-  return (await admit(rooms.gate, withoutRepeats(call), caller)).answer;
+  const forgive = showsPassword(call) ? rooms.signInLimit.attempt(caller.user, sender.ip) : () => {};
+  try {
+    const { answer } = await admit(rooms.gate, withoutRepeats(call), caller);
+    if (succeeded(answer) || answer.status >= 595) forgive();
+    return answer;
+  } catch (error) {
+    forgive();
+    throw error;
+  }
+}
+
+/** Whether PVE is to check the caller's password once more, so that whoever has their ticket alone could guess at it. */
+function showsPassword({ segments: [area, noun], params }: Call): boolean {
+  if (area !== 'access') return false;
+  return params['confirmation-password'] !== undefined || (noun === 'tfa' && params.password !== undefined);
 }
 
 /** The call without parameters that only repeat its path, which clients send along; throws when they say another thing. */

@@ -2,19 +2,20 @@
 
 import type { IncomingHttpHeaders } from 'node:http';
 import type { FastifyRequest } from 'fastify';
-import type { Caller } from '../admission/access.ts';
+import type { Caller } from '../admission/gate.ts';
 import { parseUserName, type UserId, type UserName } from '../backends/backend.ts';
 import type { Sessions } from '../backends/sessions.ts';
 import { ForbiddenError, UnauthenticatedError } from '../errors.ts';
 import type { Credential } from '../pve/call.ts';
 import { decoded, readCookies } from './cookies.ts';
 import type { Rooms } from './rooms.ts';
+import { networkOf } from './sign-in-limit.ts';
 
 /** What a request says of who sends it. */
 export type Sender = Pick<FastifyRequest, 'method' | 'headers' | 'ip'>;
 
 /** The rooms that know users. */
-type Registry = Pick<Rooms, 'sessions' | 'directory'>;
+type Registry = Pick<Rooms, 'sessions' | 'directory' | 'load'>;
 
 /** The credential that PVE itself would use: the cookie's ticket, then a ticket in Authorization, then an API token; null when there is none. */
 export function credentialOf({ cookie, authorization, csrfpreventiontoken }: IncomingHttpHeaders): Credential | null {
@@ -83,13 +84,20 @@ export async function requireCsrf(
   await sessions.verifyCsrf(ticket, shown);
 }
 
-/** The caller whom PVE takes the holder of a credential for, with what their record grants now; throws UnauthenticatedError. */
-export async function callerWith(
+/** The user whom PVE takes the sender of a request for by this credential; it counts as theirs from now on. Throws ApiError. */
+async function userOf(
   credential: Credential,
-  { sessions, directory }: Registry,
-  address: string,
-): Promise<Caller> {
-  return callerNamed(await sessions.identify(credential), credential, { directory }, address);
+  sender: Sender,
+  { sessions, load }: Pick<Registry, 'sessions' | 'load'>,
+): Promise<UserId> {
+  const user = await sessions.identify(credential, networkOf(sender.ip));
+  load.claim(sender, user);
+  return user;
+}
+
+/** The caller whom PVE takes the sender of a request for by this credential, with what their record grants now; throws UnauthenticatedError. */
+export async function callerWith(credential: Credential, sender: Sender, rooms: Registry): Promise<Caller> {
+  return callerNamed(await userOf(credential, sender, rooms), credential, rooms, sender.ip);
 }
 
 /** The name of a signed-in user in its parts. */
@@ -111,13 +119,13 @@ export async function callerNamed(
 
 /** Whom PVE takes the sender of a request for, and by what; throws UnauthenticatedError in PVE's words. */
 export async function signedInAsPve(
-  headers: IncomingHttpHeaders,
-  { sessions }: Pick<Rooms, 'sessions'>,
+  sender: Sender,
+  rooms: Pick<Registry, 'sessions' | 'load'>,
 ): Promise<{ readonly user: UserId; readonly credential: Credential }> {
-  const credential = credentialOf(headers);
+  const credential = credentialOf(sender.headers);
   if (credential === null) throw new UnauthenticatedError('No ticket');
   try {
-    return { user: await sessions.identify(credential), credential };
+    return { user: await userOf(credential, sender, rooms), credential };
   } catch (error) {
     throw error instanceof UnauthenticatedError
       ? new UnauthenticatedError('Authentication failed!', { cause: error })
@@ -129,12 +137,9 @@ export async function signedInAsPve(
  * Who sends a request to PVE's own API, by PVE's rules and in its words: a change with a ticket, wherever it is shown,
  * needs a CSRF token that PVE accepts, and no page of another site may have sent it. Throws UnauthenticatedError or ForbiddenError.
  */
-export async function identifyAsPve(
-  { method, headers, ip }: Sender,
-  rooms: Registry,
-  origins: Origins,
-): Promise<Caller> {
-  const { user, credential } = await signedInAsPve(headers, rooms);
+export async function identifyAsPve(sender: Sender, rooms: Registry, origins: Origins): Promise<Caller> {
+  const { method, headers, ip } = sender;
+  const { user, credential } = await signedInAsPve(sender, rooms);
   const caller = await callerNamed(user, credential, rooms, ip);
   if (method !== 'GET' && credential.kind === 'ticket') {
     requireSameOrigin(headers, origins);

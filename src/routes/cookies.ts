@@ -51,7 +51,7 @@ function setCookie(name: string, value: string, domain: string | undefined, maxA
  */
 export function readCookies(header = ''): Readonly<Record<string, string>> {
   const pairs = header.split(';').flatMap((pair) => {
-    const [, name, value = ''] = /^\s*([^=\s]+)=(.*?)\s*$/.exec(pair) ?? [];
+    const [, name, value = ''] = /^([^=\s]+)=(.*)$/.exec(pair.trim()) ?? [];
     return name === undefined ? [] : [[name, decoded(value)] as const];
   });
   return Object.fromEntries(pairs.toReversed());

@@ -48,6 +48,12 @@ export function refusalOf(error: unknown): Refusal {
   return { status: 500, message: 'Internal error; the log of the server says more', headers: {} };
 }
 
+/** How loudly an error is logged: what is ours as an error, what PVE or a backend lost as a warning. Refusals are between us and the caller, who could fill a disk with them. */
+export function logLevelOf(error: unknown): 'error' | 'warn' | undefined {
+  if (error instanceof ApiError) return error.code.startsWith('upstream_') ? 'warn' : undefined;
+  return refusalOf(error).status === 500 ? 'error' : undefined;
+}
+
 /**
  * The text as a reason phrase: printable ASCII of at most 300 bytes, umlauts without their dots, other letters as `?`.
  * (A character above 0xFF in a status line throws inside Node.)

@@ -2,7 +2,7 @@
 
 import { getHeapStatistics } from 'node:v8';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
-import { NotReadyError } from '../errors.ts';
+import { NotReadyError, TooManyRequestsError } from '../errors.ts';
 import { networkOf } from './sign-in-limit.ts';
 
 /** How the process is doing; memory in bytes. */
@@ -35,22 +35,34 @@ const pace = 250;
 /** Seconds after which a refused client may try again. */
 const comeBack = 1;
 
+/** One request that has been taken on. */
+interface Place {
+  readonly network: string;
+  /** Whose it is, once that is known. */
+  user?: string;
+}
+
 /**
  * Counts requests until they are answered and what they began has ended, whichever is later: a client that hangs up
- * leaves its work behind. No network takes more than three quarters of the places, so that none can keep the others out.
+ * leaves its work behind. No network takes more than three quarters of the places, and no user more than a given number,
+ * half of them unless another is given, so that none can keep the others out.
  */
 export class Load {
   readonly #most: number;
-  readonly #mostOfOne: number;
+  readonly #mostOfNetwork: number;
+  readonly #mostOfUser: number;
   readonly #byNetwork = new Map<string, number>();
+  readonly #byUser = new Map<string, number>();
+  readonly #places = new WeakMap<object, Place>();
   readonly #waiting = new Set<() => void>();
   readonly #timer: NodeJS.Timeout;
   #running = 0;
   #strain: string | undefined;
 
-  constructor(most: number) {
+  constructor(most: number, mostOfUser = Math.ceil(most / 2)) {
     this.#most = most;
-    this.#mostOfOne = most - Math.floor(most / 4);
+    this.#mostOfNetwork = most - Math.floor(most / 4);
+    this.#mostOfUser = mostOfUser;
     // To ask takes milliseconds. Without a limit of its own a process may have what there is: 0, or more than any machine has.
     const memoryLimit = process.constrainedMemory() || Number.POSITIVE_INFINITY;
     let last = performance.now();
@@ -58,7 +70,7 @@ export class Load {
     this.#timer = setInterval(() => {
       const now = performance.now();
       const late = Math.max(0, now - last - pace);
-      this.#strain = strainOf({ late: Math.min(late, lateBefore), memoryLimit, ...memory() });
+      this.#strain = strainAt(Math.min(late, lateBefore), memoryLimit);
       [last, lateBefore] = [now, late];
     }, pace).unref();
   }
@@ -79,7 +91,9 @@ export class Load {
         done(new NotReadyError(`The server takes no more requests (${refusal}); try again in a moment`, comeBack));
         return;
       }
-      const leave = this.#enter(network);
+      const place: Place = { network };
+      this.#places.set(request, place);
+      const leave = this.#enter(place);
       reply.raw.once('close', () => void (work.get(request) ?? Promise.resolve()).then(leave));
       done();
     });
@@ -94,10 +108,25 @@ export class Load {
     });
   }
 
-  /** A place for a request that comes by no guarded route, with the way to leave it; undefined when the guard would refuse. */
-  place(address: string): (() => void) | undefined {
+  /** Counts a guarded request as this user's from now on; throws TooManyRequestsError when that would be one too many. */
+  claim(request: object, user: string): void {
+    const place = this.#places.get(request);
+    if (place === undefined || place.user !== undefined) return;
+    if (this.#isAtShare(user))
+      throw new TooManyRequestsError(
+        `You have too many requests under way (${this.#mostOfUser}); try again in a moment`,
+        comeBack,
+      );
+    place.user = user;
+    count(this.#byUser, user, 1);
+  }
+
+  /** A place for a user's request that comes by no guarded route, with the way to leave it; undefined when it would be refused. */
+  place(address: string, user: string): (() => void) | undefined {
     const network = networkOf(address);
-    return this.#refusal(network) === undefined ? this.#enter(network) : undefined;
+    if (this.#refusal(network) !== undefined || this.#isAtShare(user)) return undefined;
+    count(this.#byUser, user, 1);
+    return this.#enter({ network, user });
   }
 
   /** Resolves when no request is under way. */
@@ -112,18 +141,21 @@ export class Load {
 
   #refusal(network: string): string | undefined {
     if (this.#running >= this.#most) return 'it is busy';
-    if ((this.#byNetwork.get(network) ?? 0) >= this.#mostOfOne) return 'too many come from one place';
+    if ((this.#byNetwork.get(network) ?? 0) >= this.#mostOfNetwork) return 'too many come from one place';
     return this.#strain;
   }
 
-  #enter(network: string): () => void {
+  #isAtShare(user: string): boolean {
+    return (this.#byUser.get(user) ?? 0) >= this.#mostOfUser;
+  }
+
+  #enter(place: Place): () => void {
     this.#running += 1;
-    this.#byNetwork.set(network, (this.#byNetwork.get(network) ?? 0) + 1);
+    count(this.#byNetwork, place.network, 1);
     return () => {
       this.#running -= 1;
-      const left = (this.#byNetwork.get(network) ?? 1) - 1;
-      if (left > 0) this.#byNetwork.set(network, left);
-      else this.#byNetwork.delete(network);
+      count(this.#byNetwork, place.network, -1);
+      if (place.user !== undefined) count(this.#byUser, place.user, -1);
       if (this.#running > 0) return;
       for (const resolve of this.#waiting) resolve();
       this.#waiting.clear();
@@ -131,7 +163,18 @@ export class Load {
   }
 }
 
-function memory(): Omit<Sample, 'late' | 'memoryLimit'> {
+function count(counts: Map<string, number>, key: string, step: 1 | -1): void {
+  const now = (counts.get(key) ?? 0) + step;
+  if (now === 0) counts.delete(key);
+  else counts.set(key, now);
+}
+
+function strainAt(late: number, memoryLimit: number): string | undefined {
   const { used_heap_size: heap, heap_size_limit: heapLimit } = getHeapStatistics();
-  return { heap, heapLimit, resident: process.memoryUsage.rss() };
+  try {
+    return strainOf({ late, heap, heapLimit, resident: process.memoryUsage.rss(), memoryLimit });
+  } catch {
+    // To ask for it takes a file.
+    return 'open files are short';
+  }
 }

@@ -8,8 +8,10 @@ import { readPath } from '../pve/path.ts';
 
 const methods: ReadonlySet<string> = new Set(['GET', 'POST', 'PUT', 'DELETE'] satisfies Method[]);
 
-/** Faults told of one request, and parameters taken: a call of PVE has some hundreds at most. */
-const mostFaults = 20;
+/** Faults told of one request, so that no answer is longer than what it answers. */
+export const mostFaults = 20;
+
+/** Parameters taken: a call of PVE has some hundreds at most. */
 const mostNames = 1000;
 
 /** What a request says, as far as it is about a call. */

@@ -14,6 +14,7 @@ import type { Relay } from '../pve/relay.ts';
 import type { UploadLimits } from '../pve/upload.ts';
 import type { Ledger } from '../quota/ledger.ts';
 import type { Resources } from '../quota/resources.ts';
+import type { Load } from './load.ts';
 import type { SignInLimit } from './sign-in-limit.ts';
 import type { UploadPlaces } from './upload-places.ts';
 import type { WebSockets } from './web-sockets.ts';
@@ -52,6 +53,7 @@ export interface Rooms {
   readonly directory: Directory;
   readonly sessions: Sessions;
   readonly signInLimit: SignInLimit;
+  readonly load: Load;
   readonly sockets: WebSockets;
   readonly gate: Gate;
   readonly upstream: Upstream;

@@ -1,7 +1,8 @@
 /** How often one may fail to sign in. */
 
 import { isIPv6 } from 'node:net';
-import { TooManyRequestsError } from '../errors.ts';
+import { NotReadyError, TooManyRequestsError } from '../errors.ts';
+import { Slots } from '../pve/slots.ts';
 
 export interface SignInLimitOptions {
   /** Failures of one user name from one network within the window. */
@@ -16,6 +17,11 @@ export interface SignInLimitOptions {
   readonly now?: () => number;
 }
 
+/** Sign-ins at PVE at a time, how many of them from one network, and how many may wait for that. */
+const width = 16;
+const share = 4;
+const queue = 256;
+
 /**
  * Counts failed sign-ins by user and network and by network, never by user alone: failing on purpose from elsewhere
  * locks nobody out. An attempt counts while it is under way, so that many at once do not slip through.
@@ -27,6 +33,7 @@ export class SignInLimit {
   readonly #window: number;
   readonly #capacity: number;
   readonly #now: () => number;
+  readonly #turns = new Slots(width, queue, share);
 
   constructor({
     perUser = 10,
@@ -47,7 +54,8 @@ export class SignInLimit {
     const network = networkOf(address);
     const counted = [
       { key: network, limit: this.#perNetwork },
-      { key: `${network}\n${user.toLowerCase()}`, limit: this.#perUser },
+      // PVE overlooks a line break at the end.
+      { key: `${network}\n${user.trim().toLowerCase()}`, limit: this.#perUser },
     ];
     const now = this.#now();
     const waits = counted.map(({ key, limit }) => {
@@ -65,6 +73,14 @@ export class SignInLimit {
     };
   }
 
+  /** Runs a sign-in when its network's turn comes: PVE takes seconds to refuse one, which is not to hold up others. */
+  async inTurn<T>(address: string, signIn: () => Promise<T>): Promise<T> {
+    const network = networkOf(address);
+    if (this.#turns.isFullFor(network))
+      throw new NotReadyError('Too many sign-ins wait for PVE to check them; try again in a moment', 2);
+    return this.#turns.run(signIn, undefined, network);
+  }
+
   #recent(key: string, now: number): readonly number[] {
     return (this.#failures.get(key) ?? []).filter((time) => time > now - this.#window);
   }
@@ -80,6 +96,7 @@ export class SignInLimit {
 
 /** The network that one party is likely to control as a whole: an IPv4 address, or the /64 of an IPv6 address. */
 export function networkOf(address: string): string {
+  if (/^[\d.]+$/.test(address)) return address;
   const [bare = ''] = address.toLowerCase().split('%');
   const v4 = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/.exec(bare)?.[1];
   if (v4 !== undefined || !isIPv6(bare)) return v4 ?? bare;

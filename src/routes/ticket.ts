@@ -18,8 +18,8 @@ export async function signIn(
   const forgive = signInLimit.attempt([username, ...(realm === undefined ? [] : [realm])].join('@'), ip);
   // PVE refuses a sign-in that comes with an API token, and would take no notice of a ticket.
   const shown = credentialOf(headers);
-  const answer = await upstream
-    .send(call, shown?.kind === 'token' ? shown : { kind: 'none' })
+  const answer = await signInLimit
+    .inTurn(ip, () => upstream.send(call, shown?.kind === 'token' ? shown : { kind: 'none' }))
     .catch((error: unknown) => {
       forgive();
       throw error;

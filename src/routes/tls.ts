@@ -28,6 +28,9 @@ export const minVersion: SecureVersion = 'TLSv1.2';
 /** How often the files are looked at, in ms. */
 const pace = 10_000;
 
+/** How long before its end the log is told of a certificate, in ms. */
+const soon = 14 * 24 * 3600_000;
+
 /** Reads the pair; each fault names the setting, its file and what is wrong with it. */
 export function readPair(settings: TlsSettings): Checked<Pair> {
   const certificate = readPem(settings.certificate, 'a certificate', (text) => new X509Certificate(text));
@@ -103,6 +106,8 @@ export class PairWatch {
   /** What was wrong at the last look, and what the log was told of. */
   #problem = '';
   #told = '';
+  /** The end of a certificate that the log was told of. */
+  #warnedOf = '';
 
   constructor(
     server: Pick<Server, 'setSecureContext'>,
@@ -138,5 +143,17 @@ export class PairWatch {
     }
     this.#problem = problem;
     if (problem === '') this.#told = '';
+    this.#warnOfEnd();
+  }
+
+  /** Clients refuse a certificate that has expired, and nothing else would tell. */
+  #warnOfEnd(): void {
+    const { validTo, validToDate } = new X509Certificate(this.#inUse.cert);
+    if (validToDate.getTime() - Date.now() > soon || validTo === this.#warnedOf) return;
+    this.#warnedOf = validTo;
+    this.#log.warn(
+      { file: this.#settings.certificate, validTo },
+      'the TLS certificate ends soon, or has ended: renew it',
+    );
   }
 }

@@ -2,18 +2,21 @@
 
 import { finished } from 'node:stream';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import type { Caller } from '../admission/access.ts';
 import { admit } from '../admission/admit.ts';
+import type { Caller } from '../admission/gate.ts';
 import {
   ApiError,
   BadRequestError,
   NotSupportedError,
   TooLargeError,
   TooSlowError,
+  UnauthenticatedError,
   UpstreamUnreachableError,
 } from '../errors.ts';
 import type { Answer, Call } from '../pve/call.ts';
+import { parseTicket, withinLifetime } from '../pve/ticket.ts';
 import { withoutRepeats } from './answering.ts';
+import { nameOf } from './caller.ts';
 import { boundaryOf, readUploadForm } from './multipart.ts';
 import { readCall } from './reading.ts';
 import type { Rooms } from './rooms.ts';
@@ -54,7 +57,7 @@ export function readUploadCall({ method }: FastifyRequest, target: string): Call
 
 /** Answers an upload. Whatever is wrong with it, or with the client, PVE has then heard of nothing, or not of the end. */
 export async function answerToUpload(
-  { gate, config, uploads }: Rooms,
+  { gate, config, uploads, sessions, directory }: Rooms,
   call: Call,
   request: FastifyRequest,
   identify: (request: FastifyRequest) => Promise<Caller>,
@@ -77,12 +80,32 @@ export async function answerToUpload(
       const twice = Object.keys(params).filter((name) => Object.hasOwn(asked.params, name));
       if (twice.length > 0)
         throw new BadRequestError(twice.map((field) => ({ field, problem: 'it is in the query and in the form' })));
-      return (await admit(gate, { ...asked, params: { ...asked.params, ...params }, cargo }, caller)).answer;
+      const mayGoOn = async () => directory.mustAdmit(nameOf(await sessions.identify(caller.credential)));
+      const content = confirmed(cargo.content, caller, mayGoOn);
+      const whole = { ...asked, params: { ...asked.params, ...params }, cargo: { ...cargo, content } };
+      return (await admit(gate, whole, caller)).answer;
     })
     .catch((error: unknown) => {
       throw error instanceof UpstreamUnreachableError && error.cause instanceof ApiError ? error.cause : error;
     })
     .finally(() => void source.return(undefined));
+}
+
+/**
+ * The file, whose end PVE gets only if the caller may still go on, so that it does nothing for one who was cut off
+ * meanwhile. A ticket that has only come of age was good when the upload began.
+ */
+async function* confirmed(
+  content: AsyncIterable<Uint8Array>,
+  { credential }: Caller,
+  mayGoOn: () => Promise<void>,
+): AsyncGenerator<Uint8Array> {
+  yield* content;
+  const ticket = credential.kind === 'ticket' ? parseTicket(credential.ticket) : null;
+  if (ticket !== null && !withinLifetime(ticket.madeAt, Date.now() / 1000)) return;
+  await mayGoOn().catch((error: unknown) => {
+    if (error instanceof UnauthenticatedError) throw error;
+  });
 }
 
 /** The bytes as they come; throws TooSlowError when none comes for so many seconds. A client who hangs up is too slow for ever. */

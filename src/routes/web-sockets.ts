@@ -3,18 +3,21 @@
 import type { IncomingMessage, Server } from 'node:http';
 import type { Duplex } from 'node:stream';
 import type { Credential } from '../pve/call.ts';
+import type { AddressOf } from './client-address.ts';
+import { reasonPhrase } from './edge.ts';
 
 /** A request to become a WebSocket. */
 export interface Arrival {
   readonly request: IncomingMessage;
   readonly connection: Duplex;
   readonly head: Buffer;
+  /** The client's address. */
+  readonly ip: string;
 }
 
 /** The answer to one that is not granted. */
 export interface UpgradeRefusal {
   readonly status: number;
-  /** The reason phrase, fit for a status line. */
   readonly reason: string;
   readonly headers: Readonly<Record<string, string>>;
   /** Null: a status line says it all. */
@@ -30,11 +33,18 @@ export interface Door {
   refusal(error: unknown): UpgradeRefusal;
   /** Closes the sockets of a session that has ended. */
   end(session: Credential): void;
+  /** Closes the sockets of a user who is gone. */
+  endOf(user: string): void;
 }
 
 /** All WebSockets of a server; requests for other addresses are served as if they offered no upgrade. */
 export class WebSockets {
   readonly #doors: Door[] = [];
+  readonly #addressOf: AddressOf;
+
+  constructor(addressOf: AddressOf) {
+    this.#addressOf = addressOf;
+  }
 
   add(door: Door): void {
     this.#doors.push(door);
@@ -51,15 +61,23 @@ export class WebSockets {
       // Nobody else listens until the WebSocket stands.
       connection.on('error', () => connection.destroy());
       const door = this.#doorOf(request.url);
-      if (door === undefined) connection.destroy();
-      else
-        door.accept({ request, connection, head }).catch((error: unknown) => refuse(connection, door.refusal(error)));
+      if (door === undefined) {
+        connection.destroy();
+        return;
+      }
+      const ip = this.#addressOf(request.socket.remoteAddress ?? '', request.headers['x-forwarded-for']);
+      door.accept({ request, connection, head, ip }).catch((error: unknown) => refuse(connection, door.refusal(error)));
     });
   }
 
   /** Closes all sockets of a session that has ended. */
   end(session: Credential): void {
     for (const door of this.#doors) door.end(session);
+  }
+
+  /** Closes all sockets of a user who is gone. */
+  endOf(user: string): void {
+    for (const door of this.#doors) door.endOf(user);
   }
 
   #doorOf(url = ''): Door | undefined {
@@ -79,7 +97,7 @@ function refuse(connection: Duplex, { status, reason, headers, body }: UpgradeRe
   };
   const head = Object.entries(lines).map(([name, value]) => `${name}: ${value}`);
   connection.once('finish', () => connection.destroy());
-  connection.end([`HTTP/1.1 ${status} ${reason}`, ...head, '', text].join('\r\n'));
+  connection.end([`HTTP/1.1 ${status} ${reasonPhrase(reason)}`, ...head, '', text].join('\r\n'));
 }
 
 /** Whether two sessions are one. */

@@ -16,16 +16,21 @@ export class DatabaseError extends Error {
 /** Marks the file as ours ("PQPx" read as a number), so that another program's database is not written to. */
 const applicationId = 0x50515078;
 
+/** How long a command waits for the writes of others, in ms. */
+const patience = 5000;
+
 /**
  * Opens the file, creating it and its directory when missing, with every migration applied.
- * What a transaction wrote is on the disk when it returns (WAL, `synchronous=FULL`).
+ * What a transaction wrote is on the disk when it returns (WAL, `synchronous=FULL`). While another program writes, ours
+ * wait so many ms, and everything else in this process with them.
  */
-export function openDatabase(file: string): Database {
+export function openDatabase(file: string, busyFor = patience): Database {
   try {
     mkdirSync(dirname(file), { recursive: true });
-    const database = new Sqlite(file, { timeout: 5000 });
+    const database = new Sqlite(file, { timeout: patience });
     try {
       prepare(database, file);
+      database.pragma(`busy_timeout = ${busyFor}`);
       return database;
     } catch (error) {
       database.close();
@@ -107,6 +112,9 @@ export interface DatabaseLock {
   release(): void;
 }
 
+/** A lock that nothing refers to would be collected, and end with that. */
+const held = new Set<Database>();
+
 /**
  * Takes the database for this process alone, or throws DatabaseError with the other's process id.
  * The lock is one of the operating system's, on a file beside the database: it dies with its holder, so nothing is left
@@ -120,7 +128,13 @@ export function lockDatabase(file: string): DatabaseLock {
     try {
       lock.exec('BEGIN EXCLUSIVE');
       writeFileSync(note, `${process.pid}\n`);
-      return { release: () => void lock.close() };
+      held.add(lock);
+      return {
+        release() {
+          lock.close();
+          held.delete(lock);
+        },
+      };
     } catch (error) {
       lock.close();
       if ((error as { code?: unknown }).code !== 'SQLITE_BUSY') throw error;

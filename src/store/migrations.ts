@@ -1,6 +1,7 @@
 /** The shape of the database, as the steps that led to it. A step that was ever released is never edited. */
 
 import { ledgerTables } from './ledger-tables.ts';
+import { lineNodes } from './line-nodes.ts';
 import { shelfTables } from './shelf-tables.ts';
 
 export interface Migration {
@@ -29,4 +30,21 @@ export const migrations: readonly Migration[] = [
   { name: 'ledger', sql: ledgerTables },
   { name: 'files without a guest', sql: shelfTables },
   { name: 'tasks by user', sql: 'CREATE INDEX task_user ON task (user, at)' },
+  { name: 'lines by node', sql: lineNodes },
+  {
+    name: 'what open changes copy',
+    sql: `
+      CREATE TABLE reservation_file (
+        reservation INTEGER NOT NULL REFERENCES reservation ON DELETE CASCADE,
+        place TEXT NOT NULL,
+        volid TEXT NOT NULL,
+        PRIMARY KEY (reservation, place, volid)
+      ) STRICT, WITHOUT ROWID;
+      CREATE TABLE reservation_source (
+        reservation INTEGER NOT NULL REFERENCES reservation ON DELETE CASCADE,
+        vmid INTEGER NOT NULL,
+        PRIMARY KEY (reservation, vmid)
+      ) STRICT, WITHOUT ROWID;
+    `,
+  },
 ];

@@ -94,7 +94,7 @@ test('only pages of configured origins may call from elsewhere', async () => {
 });
 
 test('requests beyond the number served at a time are told to come back', async () => {
-  await using site = await aSite({ limits: { concurrentRequests: 3 } });
+  await using site = await aSite({ limits: { concurrentRequests: 3, concurrentPerUser: 3 } });
   const alice = await site.signIn('alice');
   site.simulator.pause();
   const waiting = Array.from({ length: 3 }, () => alice.get('/proxmox/nodes'));

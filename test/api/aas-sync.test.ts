@@ -95,25 +95,26 @@ test('a socket hears "sync" of nodes and of its own pools, and of nothing else',
   // The first look of all finds everything changed; who has not asked for looks hears of those of others.
   await until('both have heard', () => alice.heard.length === 1 && bob.heard.length === 1);
   const heard = () => [alice.heard.length, bob.heard.length];
-  const afterLooks = async () => {
+  const hear = async (wanted: readonly number[]) => {
+    await until(`they have heard ${wanted}`, () => String(heard()) === String(wanted));
     const sofar = looks(site);
     await until('it was looked twice', () => looks(site) >= sofar + 2);
-    return heard();
+    expect(heard()).toEqual(wanted);
   };
 
-  expect(await afterLooks()).toEqual([1, 1]);
+  await hear([1, 1]);
   setConfig(site.cluster, 100, { name: 'renamed' });
-  expect(await afterLooks()).toEqual([2, 1]);
+  await hear([2, 1]);
   setConfig(site.cluster, 900, { name: 'lost' });
   setConfig(site.cluster, 200, { description: 'x' });
-  expect(await afterLooks()).toEqual([2, 1]);
+  await hear([2, 1]);
   addGuest(site.cluster, { vmid: 201, pool: 'bob' });
-  expect(await afterLooks()).toEqual([2, 2]);
+  await hear([2, 2]);
   destroyGuest(site.cluster, 201);
-  expect(await afterLooks()).toEqual([2, 3]);
+  await hear([2, 3]);
   const node = site.cluster.nodes.get('n2');
   if (node !== undefined) node.online = false;
-  expect(await afterLooks()).toEqual([3, 4]);
+  await hear([3, 4]);
   expect(new Set([...alice.heard, ...bob.heard])).toEqual(new Set(['sync']));
 });
 

@@ -44,6 +44,15 @@ describe('what is stated of a volume', () => {
     }
     const same = await bob.put(`${vm}/config`, { scsi0: 'ceph:vm-200-disk-0,size=4G,discard=on' });
     expect(same.status, same.text).toBe(200);
+    // PVE would keep what is said, which is nothing, and a backup could not be brought back.
+    for (const [path, slot, disk] of [
+      [vm, 'scsi0', 'ceph:vm-200-disk-0,ssd=1'],
+      [ct, 'rootfs', 'ceph:vm-201-disk-0,acl=1'],
+    ] as const) {
+      const bare = await bob.put(`${path}/config`, { [slot]: disk });
+      expect(bare.status, bare.text).toBe(200);
+      expect(site.cluster.guests.get(Number(path.slice(-3)))?.config.get(slot)).toMatch(/,size=4G\b/);
+    }
   });
 
   test('is not another format than it has: whoever writes the image would say what else it shows', async () => {
@@ -159,15 +168,16 @@ test('nobody waits for a stranger who asks for their guests', async () => {
   expect((await stranger).status).toBe(403);
 });
 
+async function sendDisk({ url }: Site, { headers }: PveClient): Promise<Response> {
+  const form = new FormData();
+  form.append('content', 'import');
+  form.append('filename', new Blob([new Uint8Array(qcow2Head(GiB))]), 'disk.qcow2');
+  return fetch(`${url}/api2/json/nodes/n1/storage/local/upload`, { method: 'POST', headers, body: form });
+}
+
 test('what is being imported stays as it was judged until it has been read', async () => {
   const { server } = site;
-  const sent = async () => {
-    const form = new FormData();
-    form.append('content', 'import');
-    form.append('filename', new Blob([new Uint8Array(qcow2Head(GiB))]), 'disk.qcow2');
-    const to = `${site.url}/api2/json/nodes/n1/storage/local/upload`;
-    return await fetch(to, { method: 'POST', headers: hasty.headers, body: form });
-  };
+  const sent = () => sendDisk(site, hasty);
   const first = await sent();
   expect(first.status, first.statusText).toBe(200);
   await site.settled();
@@ -183,6 +193,27 @@ test('what is being imported stays as it was judged until it has been read', asy
   site.cluster.tasks.finishAll();
   await site.settled();
   expect((await sent()).status).toBe(200);
+});
+
+test('so it does when the server starts anew in the middle', async () => {
+  await using own = await startSite({ users: { bob: { ...limits, vmid: [200, 299] } }, hold: 0.2 });
+  const early = await PveClient.signIn(own, 'bob');
+  expect((await sendDisk(own, early)).status).toBe(200);
+  await own.settled();
+  own.cluster.tasks.pace = 'by hand';
+  const scsi0 = 'ceph:0,import-from=local:import/disk.qcow2';
+  const created = await early.post('/nodes/n1/qemu', { vmid: 240, pool: 'bob', cores: 1, memory: 512, scsi0 });
+  expect(created.status, created.reason).toBe(200);
+
+  await own.server.close(0);
+  await own.startServer();
+  const late = await PveClient.signIn(own, 'bob');
+  const overwriting = await sendDisk(own, late);
+  expect([overwriting.status, overwriting.statusText]).toEqual([409, expect.stringMatching(/is being imported/)]);
+  own.cluster.tasks.pace = 'at once';
+  own.cluster.tasks.finishAll();
+  await own.settled();
+  expect((await sendDisk(own, late)).status).toBe(200);
 });
 
 test('nobody takes all places for uploads', async () => {

@@ -1,8 +1,8 @@
 import Sqlite from 'better-sqlite3';
 import { expect, test } from 'vitest';
 import { addGuest, addVolume } from '../../simulator/administrator.ts';
-import type { Caller } from '../../src/admission/access.ts';
 import { admit } from '../../src/admission/admit.ts';
+import type { Caller } from '../../src/admission/gate.ts';
 import { completeRecord } from '../../src/backends/normalise.ts';
 import { call, type Params } from '../../src/pve/call.ts';
 import { range } from '../support/scale.ts';

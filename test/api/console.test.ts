@@ -10,13 +10,14 @@ import { rawConnection } from '../support/raw.ts';
 import { type Client, GiB, type Site, type SiteOptions, startSite, until } from '../support/site.ts';
 
 const limits = { cores: 8, memory: 8 * GiB } as const;
+const node = '/nodes/n1';
 const vm = '/nodes/n1/qemu/100';
 const container = '/nodes/n1/lxc/101';
 
 async function siteWithConsoles(options: SiteOptions = {}): Promise<Site> {
-  const site = await startSite({ users: { alice: limits, bob: limits }, ...options });
+  const site = await startSite({ users: { alice: limits, bob: limits, root: { admin: true } }, ...options });
   const running = { pool: 'alice', status: 'running' } as const;
-  addGuest(site.cluster, { ...running, vmid: 100, config: { name: 'web', cores: 1, memory: 512 } });
+  addGuest(site.cluster, { ...running, vmid: 100, config: { name: 'web', cores: 1, memory: 512, vga: 'qxl' } });
   addGuest(site.cluster, { ...running, vmid: 101, type: 'lxc', config: { hostname: 'db', cores: 1, memory: 512 } });
   return site;
 }
@@ -84,6 +85,54 @@ test('a container gives a terminal, with an API token as well', async () => {
   await until('it is let in', () => viewer.heard.toString() === 'OK');
   viewer.socket.send('0:3:ls\n');
   await until('it answers', () => viewer.heard.toString() === 'OK0:3:ls\n');
+});
+
+test('SPICE settings are for the own guest, made by PVE for the caller, with the address that they ask for', async () => {
+  const [alice, bob] = [await site.signIn('alice'), await site.signIn('bob')];
+  for (const guest of [vm, container]) {
+    const answer = await alice.post(`/proxmox${guest}/spiceproxy`);
+    expect(answer.body.data).toMatchObject({ type: 'spice', proxy: 'http://n1:3128', 'tls-port': 61_000 });
+    expect(site.simulator.requests.at(-1)).toMatchObject({ caller: 'alice@pve', viaToken: false });
+    expect((await bob.post(`/proxmox${guest}/spiceproxy`)).status).toBe(403);
+  }
+  const asked = await alice.post(`/proxmox${vm}/spiceproxy`, { proxy: 'spice.example.org' });
+  expect(asked.body.data.proxy).toBe('http://spice.example.org:3128');
+  expect((await alice.post(`/proxmox${node}/spiceshell`)).status).toBe(403);
+});
+
+test("a VM's guest agent answers its own tenant, at PVE as the caller", async () => {
+  const [alice, bob] = [await site.signIn('alice'), await site.signIn('bob')];
+  site.cluster.guests.get(100)?.config.set('agent', '1');
+  site.cluster.access.addRole('Agents', ['VM.GuestAgent.Audit', 'VM.GuestAgent.Unrestricted']);
+  site.cluster.access.setAcl('/vms/100', { users: ['alice@pve'] }, 'Agents');
+  const asked = `/proxmox${vm}/agent`;
+  expect((await alice.get(`${asked}/get-host-name`)).body.data).toEqual({ result: { 'host-name': 'web' } });
+  const { body } = await alice.post(`${asked}/exec`, { command: 'uptime' });
+  expect((await alice.get(`${asked}/exec-status?pid=${body.data.pid}`)).body.data).toMatchObject({ exited: 1 });
+  expect(site.simulator.requests.at(-1)).toMatchObject({ caller: 'alice@pve', viaToken: false });
+  expect((await bob.post(`${asked}/exec`, { command: 'uptime' })).status).toBe(403);
+});
+
+test("a node's shell is an administrator's, with their own rights; a tenant gets none, also with another's ticket", async () => {
+  const [root, alice] = [await site.signIn('root'), await site.signIn('alice')];
+  await none();
+  for (const kind of ['vncshell', 'termproxy', 'spiceshell'])
+    expect(await alice.post(`/proxmox${node}/${kind}`)).toMatchObject({ status: 403 });
+  const offer = await offerOf(root, node, 'termproxy');
+  expect(site.simulator.requests.at(-1)).toMatchObject({ caller: 'root@pve', viaToken: false });
+  const refused = { status: 403, reason: /Sys\.Console/ };
+  await expect(openConsole(site, node, offer, { headers: cookieOf(alice) })).rejects.toMatchObject(refused);
+  await using shell = await openConsole(site, node, offer, { headers: cookieOf(root) });
+  shell.socket.send(`${offer.user}:${offer.ticket}\n`);
+  await until('it is let in', () => shell.heard.toString() === 'OK');
+  await using screen = await viewing(site, root, node, 'vncshell');
+  await until('the greeting is there', () => screen.heard.toString() === 'RFB 003.008\n');
+  const open = [await viewing(site, root, node, 'vncshell')];
+  await expect(viewing(site, root, node, 'vncshell')).rejects.toMatchObject({ status: 429 });
+  for (const viewer of open) await viewer[Symbol.asyncDispose]();
+  await root.delete('/access/ticket');
+  await until('both are closed', () => shell.closed?.code === 1008 && screen.closed?.code === 1008);
+  await none();
 });
 
 test('a viewer that offers no subprotocol gets a console without one', async () => {

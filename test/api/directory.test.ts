@@ -1,10 +1,14 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { addGuest } from '../../simulator/administrator.ts';
+import { openConsole } from '../support/console-socket.ts';
 import { refusalIn } from '../support/decoder.ts';
-import { Client, GiB, type Site, type SiteOptions, startSite } from '../support/site.ts';
+import { keepLog } from '../support/kept-log.ts';
+import { ticketOf } from '../support/pve-client.ts';
+import { Client, GiB, MiB, type Site, type SiteOptions, startSite, until } from '../support/site.ts';
+import { openSync } from '../support/sync-socket.ts';
 
 const limits = { cores: 8, memory: 8 * GiB } as const;
 
@@ -192,7 +196,7 @@ test('who owns instances is deleted only once it is said what becomes of them', 
 
   const refused = await remove('alice');
   expect(refusalIn(refused)).toMatchObject({ status: 409, error: expect.stringContaining('the instances 100;') });
-  expect(refused.body.vmids).toEqual([100]);
+  expect(refused.body).toMatchObject({ vmids: [100], files: [] });
   for (const form of [
     { reassign: 'nobody@pve' },
     { reassign: 'alice@pve' },
@@ -204,13 +208,145 @@ test('who owns instances is deleted only once it is said what becomes of them', 
 
   expect((await remove('alice', { reassign: 'root@pve' })).body.instances).toEqual({
     vmids: [100],
+    files: [],
     became: 'reassigned',
     to: 'root@pve',
   });
   expect(ledger.payersOf(100)).toEqual(['bob@pve', 'root@pve']);
-  expect((await remove('bob', { leave: '1' })).body.instances).toEqual({ vmids: [100, 1000], became: 'left' });
+  expect((await remove('bob', { leave: '1' })).body.instances).toEqual({
+    vmids: [100, 1000],
+    files: [],
+    became: 'left',
+  });
   await site.server.payers.refresh();
   expect([ledger.payersOf(100), ledger.payersOf(1000)]).toEqual([['root@pve'], []]);
+});
+
+describe('the files of a user who is deleted', () => {
+  const secret = '11111111-2222-4333-8444-555555555555';
+  const uploaders = {
+    alice: { ...limits, local: 8 * MiB },
+    bob: { ...limits, local: 2 * MiB },
+    root: { admin: true },
+  };
+
+  async function upload(site: Site, name: string, node: string, file: string, bytes: number): Promise<number> {
+    const { ticket, csrf } = await ticketOf(site, name);
+    const form = new FormData();
+    form.append('content', 'iso');
+    form.append('filename', new Blob([new Uint8Array(bytes)]), file);
+    const headers = { cookie: `PVEAuthCookie=${encodeURIComponent(ticket)}`, csrfpreventiontoken: csrf };
+    const path = `/api2/json/nodes/${node}/storage/local/upload`;
+    return (await fetch(site.url + path, { method: 'POST', headers, body: form })).status;
+  }
+
+  const held = (site: Site, name: string) => site.booked(name)['storage:local'] ?? 0;
+
+  test("are told, and become another user's at once, who is then told to be above a limit", async () => {
+    await using site = await startPeople({ users: uploaders });
+    const root = await site.signIn('root');
+    expect(await upload(site, 'alice', 'n1', 'a.iso', MiB)).toBe(200);
+    expect(await upload(site, 'alice', 'n2', 'b.iso', MiB)).toBe(200);
+    expect(await upload(site, 'bob', 'n1', 'c.iso', MiB)).toBe(200);
+    await site.settled();
+    const files = ['local:iso/a.iso', 'local:iso/b.iso'];
+    const refused = await root.delete('/access/users/alice@pve');
+    expect(refusalIn(refused)).toMatchObject({
+      status: 409,
+      error: expect.stringContaining('alice@pve owns the files local:iso/a.iso, local:iso/b.iso; say who'),
+    });
+    expect(refused.body).toMatchObject({ vmids: [], files });
+
+    const before = held(site, 'alice') + held(site, 'bob');
+    const { body } = await root.delete('/access/users/alice@pve', { reassign: 'bob@pve' });
+    const above = [{ resource: 'storage:local', item: '', scope: 'global', held: before, limit: 2 * MiB }];
+    expect(body.instances).toEqual({ vmids: [], files, became: 'reassigned', to: 'bob@pve', above });
+    expect(body.warning).toMatch(/^bob@pve is above the limit of storage:local now/);
+    expect([held(site, 'alice'), held(site, 'bob')]).toEqual([0, before]);
+    await site.refresh();
+    expect([held(site, 'alice'), held(site, 'bob')]).toEqual([0, before]);
+    expect(await upload(site, 'bob', 'n1', 'd.iso', 1)).toBe(403);
+    await site.stopServer();
+    await site.startServer();
+    await site.refresh();
+    expect([held(site, 'alice'), held(site, 'bob')]).toEqual([0, before]);
+    expect((await root.delete('/access/users/bob@pve', { reassign: 'root@pve' })).body.instances).toEqual({
+      ...{ vmids: [], files: [...files, 'local:iso/c.iso'], became: 'reassigned', to: 'root@pve' },
+    });
+  });
+
+  test("become nobody's, and not those of the next user of that name", async () => {
+    await using site = await startPeople({ users: uploaders });
+    const root = await site.signIn('root');
+    expect(await upload(site, 'alice', 'n1', 'a.iso', MiB)).toBe(200);
+    await site.settled();
+    expect((await root.delete('/access/users/alice@pve', { leave: '1' })).body.instances).toEqual({
+      ...{ vmids: [], files: ['local:iso/a.iso'], became: 'left' },
+    });
+    expect((await root.post('/access/users/alice@pve', { password: 'alice-secret' })).body).toMatchObject({ ok: true });
+    await site.refresh();
+    expect([held(site, 'alice'), site.server.ledger.filesOf('alice@pve')]).toEqual([0, []]);
+    expect((await root.delete('/access/users/alice@pve')).body).toMatchObject({ ok: true });
+  });
+
+  test('are given away also when the user is gone already, as after an answer that was lost', async () => {
+    await using site = await startPeople({ users: uploaders });
+    const root = await site.signIn('root');
+    expect(await upload(site, 'alice', 'n1', 'a.iso', MiB)).toBe(200);
+    await site.settled();
+    site.simulator.faults.add({ method: 'DELETE', path: '/access/users/{userid}', kind: 'resetAfter' });
+    const lost = await root.delete('/access/users/alice@pve', { leave: '1' });
+    expect(refusalIn(lost)).toMatchObject({
+      status: 502,
+      error: expect.stringContaining('backend "pve" is changed all the same'),
+    });
+    expect(site.server.ledger.filesOf('alice@pve')).toHaveLength(1);
+    for (let round = 0; round < 2; round += 1) {
+      const again = await root.delete('/access/users/alice@pve', { leave: '1' });
+      if (round === 1) expect(refusalIn(again).status).toBe(404);
+      else expect(again.body).toMatchObject({ ok: true, instances: { files: ['local:iso/a.iso'], became: 'left' } });
+    }
+  });
+
+  test('outlive their sessions, tokens, sockets and consoles, which end', async () => {
+    await using site = await startPeople({ users: uploaders });
+    addGuest(site.cluster, { vmid: 101, pool: 'alice', status: 'running', config: { cores: 1, memory: 512 } });
+    await site.refresh();
+    const [root, alice] = [await site.signIn('root'), await site.signIn('alice')];
+    site.cluster.access.addToken('alice@pve', 'mine', { secret, expire: 0, privsep: false });
+    const authorization = `PVEAPIToken=alice@pve!mine=${secret}`;
+    await using sync = await openSync(site, alice);
+    const offer = (await alice.post('/proxmox/nodes/n1/qemu/101/vncproxy', { websocket: 1 })).body.data;
+    const cookie = [...alice.cookies].map(([name, value]) => `${name}=${value}`).join('; ');
+    await using viewer = await openConsole(site, '/nodes/n1/qemu/101', offer, { headers: { cookie } });
+    const asked = () =>
+      Promise.all([
+        alice.get('/user/config/resources'),
+        new Client(site).send('GET', '/user/config/resources', undefined, { authorization }),
+        alice.createVm(100),
+      ]);
+    expect((await asked()).map(({ status }) => status)).toEqual([200, 200, 200]);
+    await site.settled();
+    expect(site.server.ledger.tasksOf('alice@pve')).not.toEqual([]);
+    expect((await root.delete('/access/users/alice@pve', { leave: '1' })).body).toMatchObject({ ok: true });
+    expect(site.server.ledger.tasksOf('alice@pve')).toEqual([]);
+    expect((await asked()).map(({ status }) => status)).toEqual([401, 401, 401]);
+    await until('both sockets are closed', () => sync.code === 1008 && viewer.closed?.code === 1008);
+    expect(site.cluster.access.users.has('alice@pve')).toBe(false);
+  });
+});
+
+test('what has no effect, or may undo the effect of limits, is said at start', async () => {
+  const { lines, log } = keepLog();
+  await using site = await startPeople({ log });
+  await site.signIn('alice');
+  await until('the groups were asked for', () => lines.some((line) => line.includes('no such group')));
+  const warnings = lines.map((line) => JSON.parse(line)).filter(({ level }) => level === 40);
+  expect(warnings.map(({ msg }) => msg)).toEqual([
+    expect.stringMatching(/^hold: 1 is less than the 30 seconds .*: give 30 or more$/),
+    expect.stringMatching(/^handlers.users.groups names "everyone", and there is no such group/),
+    expect.stringMatching(/^handlers.users.groups names "lab", and there is no such group/),
+  ]);
 });
 
 test("a realm of one's own backend is administered like any other, and its groups carry limits", async () => {
@@ -231,7 +367,7 @@ test("a realm of one's own backend is administered like any other, and its group
       (await root.send(method, `/access/${path}`, form)).body;
 
     expect(await send('POST', 'users/dora@ldap', { cn: 'Dora' })).toMatchObject({
-      error: 'A new user needs userpassword; nothing is changed',
+      error: 'A new user needs userpassword',
     });
     expect(await send('POST', 'users/dora@ldap', { cn: 'Dora', password: 'dora-secret' })).toMatchObject({ ok: true });
     const cluster = json({ pools: { exam: true }, vmid: { min: 3000, max: 3009 } });

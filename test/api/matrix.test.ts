@@ -2,14 +2,14 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { LoggedRequest } from '../../simulator/request-log.ts';
 import { policies, policyFor } from '../../src/admission/policies/index.ts';
 import { readPath } from '../../src/pve/path.ts';
-import { type Belongings, type ForeignCall, foreignCalls, sendForeign } from '../support/foreign-calls.ts';
+import { type Belongings, type ForeignCall, foreignCalls, sendForeign, templateOf } from '../support/foreign-calls.ts';
 import { keepLog } from '../support/kept-log.ts';
 import { PveClient } from '../support/pve-client.ts';
+import { blamedBy, type Said } from '../support/refusals.ts';
 import { type Site, secret } from '../support/site.ts';
 import { isHis, mark, startTwoTenants } from '../support/two-tenants.ts';
 
-interface Played extends ForeignCall {
-  readonly status: number;
+interface Played extends ForeignCall, Said {
   readonly text: string;
 }
 
@@ -84,6 +84,29 @@ test('what could change it, or take room, is refused, and for no lesser reason t
   expect(strange(played.filter(changes))).toEqual([]);
 });
 
+test('each refusal of ours says it in status line, message and errors, by a parameter of the call', () => {
+  const ours = played.filter(({ row, status }) => 'project' in row && status >= 400);
+  expect(ours.length).toBeGreaterThan(100);
+  expect(ours.filter((said) => blamedBy(said, said.path, said.params).length === 0).map(inWords)).toEqual([]);
+});
+
+test('so does a refusal of a parameter that no tenant may say, in every row', async () => {
+  const bob = await PveClient.signIn(site, 'bob');
+  const isUpload = ({ row }: ForeignCall) => row.path.endsWith('/upload');
+  const own = foreignCalls(his, his).filter((call) => 'project' in call.row && !isUpload(call));
+  const calls = [...new Map(own.map((call) => [call.row, call])).values()];
+  expect(calls.length).toBeGreaterThan(40);
+  const args = { lock: 'backup', skiplock: '1' };
+  const said = await play(
+    bob,
+    calls.map((call) => ({ ...call, params: { ...call.params, ...args } })),
+  );
+  for (const answer of said)
+    expect(blamedBy(answer, answer.path, answer.params), inWords(answer)).toEqual(
+      expect.arrayContaining(Object.keys(args)),
+    );
+});
+
 /** What PVE was sent from that request on and would change something; a CSRF token is tried on a method that it does not have. */
 const writesSince = (from: number) =>
   site.simulator.requests.slice(from).filter(({ method, path }) => method !== 'GET' && path !== '/version');
@@ -121,9 +144,11 @@ test('all else goes to PVE as the caller, whose rights decide; the privileged to
 
 test('what is hers stays as it was, and nobody pays more or less', () => {
   expect(worldOf(site)).toEqual(worldBefore);
-  for (const { user, pool, qemu } of [hers, his]) {
+  for (const { user, pool, qemu, iso } of [hers, his]) {
     const truth = site.truth([qemu, qemu + 1, qemu + 2]);
-    const held = { ...truth, 'storage:local': 1024, [`backups ${qemu}`]: 1, [`backups ${qemu + 1}`]: 1 };
+    const files = [iso, `local:vztmpl/${templateOf({ iso })}`].map((volid) => site.cluster.volumes.get('n1', volid));
+    const local = files.reduce((sum, file) => sum + (file?.bytes ?? 0), 0);
+    const held = { ...truth, 'storage:local': local, [`backups ${qemu}`]: 1, [`backups ${qemu + 1}`]: 1 };
     expect(site.booked(pool), user).toEqual(held);
   }
 });

@@ -2,17 +2,29 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { addGuest } from '../../simulator/administrator.ts';
 import { PveClient, type PveReply, ticketOf } from '../support/pve-client.ts';
 import { rawConnection } from '../support/raw.ts';
+import { blamedBy } from '../support/refusals.ts';
 import { GiB, MiB, type Site, secret, startSite, until } from '../support/site.ts';
 
 const limits = { cores: 8, memory: 8 * GiB, swap: 8 * GiB, ceph: 64 * GiB, local: 64 * GiB } as const;
 const guest = '/nodes/n1/qemu/100';
+const large = '/nodes/n1/qemu/102';
+const ostemplate = 'shared:vztmpl/debian-13-standard_13.1-1_amd64.tar.zst';
 
 let site: Site;
 let alice: PveClient;
 
 beforeAll(async () => {
-  site = await startSite({ users: { alice: limits, mallory: limits, root: { admin: true } } });
+  site = await startSite({
+    users: { alice: limits, mallory: limits, carol: { ...limits, ceph: 32 * GiB }, root: { admin: true } },
+  });
   addGuest(site.cluster, { vmid: 100, pool: 'alice', config: { name: 'web', cores: 1, memory: '512' } });
+  const disk = { scsi0: 'ceph:vm-102-disk-0,size=30G' };
+  addGuest(site.cluster, {
+    vmid: 102,
+    pool: 'carol',
+    status: 'running',
+    config: { cores: 6, memory: '1024', ...disk },
+  });
   await site.refresh();
   alice = await PveClient.signIn(site, 'alice');
 });
@@ -70,7 +82,6 @@ describe('a session as with PVE itself', () => {
   });
 
   test('makes a container, and gives its resources back', async () => {
-    const ostemplate = 'shared:vztmpl/debian-13-standard_13.1-1_amd64.tar.zst';
     const size = { cores: 1, memory: 512, swap: 256, rootfs: 'ceph:4' };
     const created = await alice.post('/nodes/n1/lxc', { vmid: 220, hostname: 'ct', ostemplate, ...size });
     expect(await ended(alice, created.body.data)).toBe('OK');
@@ -131,10 +142,35 @@ describe('what exceeds the quota', () => {
     expect(refused?.body.message).toMatch(/\n$/);
   });
 
+  test.each<[string, string, Readonly<Record<string, string | number>>, readonly string[]]>([
+    ['PUT', `${large}/config`, { cores: 8, sockets: 2, memory: 512 }, ['cores', 'sockets']],
+    ['PUT', `${large}/config`, { net3: 'virtio,bridge=vmbr0', scsi5: 'fast:1', name: 'x' }, ['net3', 'scsi5']],
+    ['POST', '/nodes/n1/qemu', { vmid: 201, memory: 99_999, hostpci0: '0000:41:00' }, ['memory', 'hostpci0']],
+    ['POST', '/nodes/n1/qemu', { vmid: 201, memory: 512, cdrom: 'ceph:99,media=disk' }, ['cdrom']],
+    [
+      'POST',
+      '/nodes/n1/lxc',
+      { vmid: 201, ostemplate, rootfs: '65', storage: 'ceph', cores: 1 },
+      ['rootfs', 'storage'],
+    ],
+    ['POST', `${large}/clone`, { newid: 201, name: 'copy' }, ['newid']],
+    ['POST', `${large}/clone`, { newid: 201, full: 1, storage: 'fast' }, ['newid', 'storage']],
+    ['PUT', `${large}/resize`, { disk: 'scsi0', size: '+40G' }, ['size']],
+    ['POST', `${large}/move_disk`, { disk: 'scsi0', storage: 'fast' }, ['storage']],
+    ['POST', `${large}/snapshot`, { snapname: 'later', vmstate: 1 }, ['vmstate']],
+  ])('is said by the parameters of the call: %s %s %j by %j', async (method, path, params, fields) => {
+    const carol = await PveClient.signIn(site, 'carol');
+    const answer = await carol.send(method, path, params);
+    expect(answer.reason).toMatch(/^Quota exceeded/);
+    expect(blamedBy(answer, path, params)).toEqual(expect.arrayContaining([...fields]));
+    expect(blamedBy(answer, path, params)).toHaveLength(fields.length);
+  });
+
   test('is a 200 without success in extjs', async () => {
     const { status, body } = await alice.put(`${guest}/config`, { cores: 64 }, { format: 'extjs' });
     expect(status).toBe(200);
     expect(body).toMatchObject({ success: 0, status: 403, data: null, message: expect.stringMatching(sentence) });
+    expect(body.errors).toEqual({ cores: expect.stringMatching(/63 more/) });
     const read = await alice.get(`${guest}/config`, { format: 'extjs' });
     expect(read.body).toMatchObject({ success: 1, data: { name: 'web' } });
   });

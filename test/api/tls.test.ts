@@ -96,6 +96,27 @@ test('new connections get a new pair; what cannot be used is told once and chang
   }
 });
 
+test('of a certificate that ends soon the log is told once', async () => {
+  const { settings } = await writePair(folder, new Date(Date.now() + 3600_000));
+  const told: unknown[] = [];
+  const tell = (about: unknown) => told.push(about);
+  let looks = 0;
+  const server = { setSecureContext: () => (looks += 1) };
+  const watch = new PairWatch(server as never, settings, openPair(settings), {
+    log: { info: tell, warn: tell } as never,
+    every: 5,
+  });
+  try {
+    await until('it is told', () => told.length === 1);
+    expect(told).toEqual([{ file: settings.certificate, validTo: expect.any(String) }]);
+    await writePair(folder);
+    await until('another one is in use', () => looks === 1);
+    expect(told.filter((about) => Object.hasOwn(about as object, 'file'))).toHaveLength(1);
+  } finally {
+    watch.close();
+  }
+});
+
 test('checking the configuration names the file and what is wrong with it, both files at once', async () => {
   const { settings } = await writePair(folder);
   await using site = await startSite({ users: {} });

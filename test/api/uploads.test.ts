@@ -4,7 +4,7 @@ import { request as httpRequest, type IncomingMessage } from 'node:http';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { addVolume } from '../../simulator/administrator.ts';
+import { addVolume, publish } from '../../simulator/administrator.ts';
 import { PveClient, type PveReply, ticketOf } from '../support/pve-client.ts';
 import { scale } from '../support/scale.ts';
 import { GiB, MiB, type Site, startSite, until } from '../support/site.ts';
@@ -360,16 +360,43 @@ test('a node fetches for a tenant what the configuration opens and the quota hol
   expect(await alice.pve.delete('/nodes/n1/storage/local/content/iso/fetched.iso')).toMatchObject({ status: 200 });
 });
 
-test('files of a size that PVE does not tell are for administrators', async () => {
-  const calls = [
-    ['/nodes/n1/aplinfo', { storage: 'local', template: 'debian.tar.zst' }],
-    ['/nodes/n1/storage/local/oci-registry-pull', { reference: 'docker.io/library/debian:13' }],
-  ] as const;
-  for (const [to, params] of calls)
-    expect(await alice.pve.post(to, params)).toMatchObject({
-      status: 403,
-      reason: expect.stringContaining('upload the template'),
-    });
+test('a container template of PVE is fetched as large as it is announced to be, and is then a file of the tenant', async () => {
+  const appliance = (name: string) => ({ package: name, version: '1', section: 'system' });
+  publish(site.cluster, 'small_1_amd64.tar.xz', { bytes: 3 * MiB, appliance: appliance('small') });
+  publish(site.cluster, 'large_1_amd64.tar.zst', { bytes: 20 * MiB, appliance: appliance('large') });
+  const fetchOne = (template: string, by = alice, storage = 'local') =>
+    by.pve.post('/nodes/n1/aplinfo', { storage, template });
+  const refused = (status: number, reason: string) => ({ status, reason: expect.stringContaining(reason) });
+
+  expect(await fetchOne('large_1_amd64.tar.zst')).toMatchObject(refused(403, 'storage local: 20 MiB more requested'));
+  expect(await fetchOne('other_1_amd64.tar.xz')).toMatchObject(refused(400, 'is not in the list of node n1'));
+  for (const wrong of ['small_1_amd64.tar.xz,x', '../small_1_amd64.tar.xz', 'small.iso'])
+    expect(await fetchOne(wrong)).toMatchObject(refused(400, 'the name of a template'));
+  expect(await alice.pve.post('/nodes/n1/aplinfo', { storage: 'local' })).toMatchObject(refused(400, 'template'));
+  const metadata = '/nodes/{node}/query-url-metadata';
+  site.simulator.faults.add({ method: 'GET', path: metadata, kind: 'refuse', status: 500, reason: 'not found' });
+  expect(await fetchOne('small_1_amd64.tar.xz')).toMatchObject(refused(403, 'cannot be told'));
+
+  const booked = held('alice');
+  expect(await fetchOne('small_1_amd64.tar.xz')).toMatchObject({ status: 200 });
+  await site.settled();
+  expect(held('alice')).toBe(booked + 3 * MiB);
+  expect(await fetchOne('small_1_amd64.tar.xz', bob)).toMatchObject(refused(400, 'not yours'));
+  expect(await fetchOne('small_1_amd64.tar.xz')).toMatchObject({ status: 200 });
+  await site.settled();
+  expect(held('alice')).toBe(booked + 3 * MiB);
+  const gone = await alice.pve.delete('/nodes/n1/storage/local/content/vztmpl/small_1_amd64.tar.xz');
+  expect(gone).toMatchObject({ status: 200 });
+  await site.settled();
+  expect(held('alice')).toBe(booked);
+});
+
+test('images of registries, whose size PVE tells in no call, are for administrators', async () => {
+  const pull = { reference: 'docker.io/library/debian:13' };
+  expect(await alice.pve.post('/nodes/n1/storage/local/oci-registry-pull', pull)).toMatchObject({
+    status: 403,
+    reason: expect.stringContaining('ask an administrator to pull it'),
+  });
 });
 
 test('a large upload takes hardly any memory of the server', async () => {

@@ -327,12 +327,6 @@ test('what the configuration allows by name is passed on, and by root alone wher
   expect(snippet.text).not.toContain('neither yours');
 });
 
-test('a guest has no second copy on another node', async () => {
-  const said = await alice.post('/cluster/replication', { id: '100-0', target: 'n2', type: 'local' });
-  expect(said.status).toBe(403);
-  expect(imagesOf(100)).toHaveLength(1);
-});
-
 test('memory that is saved counts on the storage where it goes', async () => {
   await alice.put(`${vm}/config`, { memory: 2048 });
   await alice.post(`${vm}/status/start`);

@@ -30,7 +30,7 @@ backendContract({
   name: 'paasldap',
   can: everything,
   troubles: everyTrouble,
-  start: () => paasLdapSubject({ deadline: 0.5 }),
+  start: (deadline) => paasLdapSubject({ deadline }),
 });
 
 const skip = hasSlapd || process.env.CI === 'true' ? undefined : 'slapd is not installed';
@@ -49,10 +49,10 @@ backendContract({
   name: 'paasldap over OpenLDAP',
   can: everything,
   skip,
-  start: async () => {
+  start: async (deadline) => {
     const { bind, reset } = await running();
     await reset();
-    return paasLdapSubject({ ldap: { bind, [Symbol.asyncDispose]: async () => {} }, deadline: 10 });
+    return paasLdapSubject({ ldap: { bind, [Symbol.asyncDispose]: async () => {} }, deadline });
   },
 });
 
@@ -61,5 +61,5 @@ backendContract({
   can: everything,
   skip,
   troubles: ['away', 'never', 'reset', 'half', 'endless', 'html', 'nothing', 'nonsense'],
-  start: async () => ldapSubject(await running(), { deadline: 1 }),
+  start: async (deadline) => ldapSubject(await running(), { deadline }),
 });

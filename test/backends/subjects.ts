@@ -26,7 +26,7 @@ const names = ['alice', 'bob', 'admin'] as const;
 const maxAnswer = 1024 ** 2;
 
 /** PVE's own users, in the simulator. */
-export async function pveSubject(): Promise<Subject> {
+export async function pveSubject(deadline = 20): Promise<Subject> {
   const serviceSecret = '11111111-2222-4333-8444-555555555555';
   const simulator = await startSimulator({ serviceSecret });
   const { access } = simulator.cluster;
@@ -34,7 +34,7 @@ export async function pveSubject(): Promise<Subject> {
   access.addGroup('lab', ['alice@pve']);
   access.setAcl('/', { users: ['quota-proxy@pve'] }, 'Administrator');
   const token = { user: 'quota-proxy', realm: 'pve', id: 'gate', uuid: serviceSecret };
-  const deadlines = { read: 0.5, write: 0.5 };
+  const deadlines = { read: deadline, write: deadline };
   const upstream = createUpstream(upstreamSettings.parse({ url: simulator.url, token, deadlines }), { log, maxAnswer });
   const plans = {
     never: { kind: 'hang' },
@@ -89,7 +89,7 @@ export interface PaasLdapSubject extends Subject {
 
 /** A directory behind the PAAS-LDAP service; in memory unless another is given. */
 export async function paasLdapSubject({
-  deadline = 2,
+  deadline = 20,
   options = {},
   ...serviceOptions
 }: ServiceOptions & {
@@ -151,7 +151,7 @@ export function given(settings: object): unknown {
 export async function ldapSubject(slapd: Slapd, config: object = {}): Promise<LdapSubject> {
   await slapd.reset();
   const relay = await startLdapRelay({ socket: slapd.socket });
-  const settings = settingsOf({ url: relay.url, deadline: 2, ...config });
+  const settings = settingsOf({ url: relay.url, deadline: 20, ...config });
   const backend = createLdapBackend(settings, { log, maxAnswer });
   return {
     backend,

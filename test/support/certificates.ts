@@ -12,11 +12,12 @@ export interface CertificateFiles {
   readonly key: string;
 }
 
-/** Writes a new pair for `localhost` and the loopback into a folder, over the one that is there. */
-export async function writePair(folder: string): Promise<CertificateFiles> {
+/** Writes a new pair for `localhost` and the loopback into a folder, over the one that is there; it is good for a year unless `until` says otherwise. */
+export async function writePair(folder: string, until?: Date): Promise<CertificateFiles> {
   const made = await generate([{ name: 'commonName', value: 'localhost' }], {
     keyType: 'ec',
     algorithm: 'sha256',
+    ...(until && { notAfterDate: until }),
     extensions: [
       { name: 'basicConstraints', cA: true },
       {

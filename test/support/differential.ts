@@ -1,7 +1,8 @@
 /** Requests of ill will, and whether we and PVE read the same call in them. */
 
 import fc from 'fast-check';
-import type { MethodRow, Verb } from '../../simulator/method.ts';
+import type { Verb } from '../../simulator/call.ts';
+import type { MethodRow } from '../../simulator/method.ts';
 import { methods } from '../../simulator/methods/index.ts';
 import { componentsOf, readApiPath, readParameters, readTarget as readPveTarget } from '../../simulator/reading.ts';
 import { createRouter } from '../../simulator/router.ts';

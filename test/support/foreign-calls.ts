@@ -5,6 +5,7 @@ import { policies } from '../../src/admission/policies/index.ts';
 import type { Policy } from '../../src/admission/policy.ts';
 import { readPublishedSchema } from '../../src/pve/published-schema.ts';
 import type { PveClient } from './pve-client.ts';
+import type { Said } from './refusals.ts';
 import type { Site } from './site.ts';
 import { uploadIso } from './two-tenants.ts';
 
@@ -71,14 +72,14 @@ export async function sendForeign(
   site: Site,
   client: PveClient,
   { row, method, path, params }: ForeignCall,
-): Promise<{ readonly status: number; readonly text: string }> {
+): Promise<Said & { readonly text: string }> {
   if (row.path.endsWith('/upload')) return uploadIso(site, client, params.filename ?? '');
   const query = Object.keys(params).length === 0 ? '' : `?${new URLSearchParams(params)}`;
   const { status, reason, body } =
     method === 'GET' || method === 'DELETE'
       ? await client.send(method, `${path}${query}`, undefined)
       : await client.send(method, path, params);
-  return { status, text: `${reason} ${JSON.stringify(body)}` };
+  return { status, reason, body, text: `${reason} ${JSON.stringify(body)}` };
 }
 
 function parametersOf(row: Policy): readonly string[] {
@@ -137,6 +138,8 @@ function usualParameters(row: Policy, his: Belongings): Readonly<Record<string, 
     'DELETE prunebackups': { vmid: guest, 'prune-backups': 'keep-last=1' },
     'POST upload': { content: 'iso', filename: 'new.iso' },
     'POST download-url': { content: 'iso', filename: 'new.iso', url: 'https://images.example.org/new.iso' },
+    'POST aplinfo': { storage: 'local', template: templateOf(his) },
+    'POST replication': { id: `${guest}-0`, target: 'n2', type: 'local' },
     'POST snapshot': { snapname: 'later' },
     'POST suspend': { todisk: '1' },
     'POST clone': { newid: String(his.qemu + 50), pool: his.pool },
@@ -162,6 +165,11 @@ function usualParameters(row: Policy, his: Belongings): Readonly<Record<string, 
   return usual[key] ?? {};
 }
 
+/** The name of a container template that a tenant has had the node fetch. */
+export function templateOf({ iso }: Pick<Belongings, 'iso'>): string {
+  return `${iso.slice(iso.lastIndexOf('/') + 1).replace('.iso', '')}.tar.gz`;
+}
+
 function slots(row: Policy): Readonly<Record<string, string>> {
   return typeOf(row) === 'qemu' ? { disk: 'scsi0' } : { volume: 'rootfs' };
 }
@@ -170,7 +178,7 @@ function slots(row: Policy): Readonly<Record<string, string>> {
 function newGuest(row: Policy, his: Belongings): Readonly<Record<string, string>> {
   const type = typeOf(row);
   const place = { vmid: String(his.qemu + 50), cores: '1', memory: '512', pool: his.pool };
-  if (!('params' in row) || row.params.force === undefined)
+  if (!('params' in row) || row.params.unique === undefined)
     return type === 'qemu' ? place : { ...place, ostemplate: template, rootfs: 'ceph:1' };
   const over: Readonly<Record<string, string>> =
     row.kind === 'create' ? place : { vmid: String(his[type]), force: '1' };
@@ -195,6 +203,8 @@ function valuesOf(name: string, row: Policy, hers: Belongings, his: Belongings):
     guest: [String(hers.qemu)],
     pool: [hers.pool],
     poolid: [hers.pool],
+    id: row.path === '/cluster/replication' ? [`${hers.qemu}-0`] : [],
+    template: row.path.endsWith('/aplinfo') ? [templateOf(hers)] : [],
     archive: [hers.qemuBackup, hers.lxcBackup],
     ostemplate: [hers.lxcBackup, hers.qemuBackup],
     volume: /move_/.test(row.path) ? [] : [hers.qemuBackup, hers.qemuDisk],

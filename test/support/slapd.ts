@@ -127,7 +127,9 @@ function ldifOf(entries: readonly Entry[]): string {
 }
 
 function settings(prefix: string, directory: string, tls: boolean): string {
-  const schemas = ['core', 'cosine', 'inetorgperson'].map((name) => `include ${prefix}/etc/ldap/schema/${name}.schema`);
+  const schemas = ['core', 'cosine', 'nis', 'inetorgperson'].map(
+    (name) => `include ${prefix}/etc/ldap/schema/${name}.schema`,
+  );
   return `${schemas.join('\n')}
 modulepath ${join(prefix, 'usr', 'lib', 'ldap')}
 moduleload back_mdb
@@ -140,7 +142,7 @@ suffix "${suffix}"
 rootdn "${root.dn}"
 rootpw ${root.password}
 directory ${join(directory, 'data')}
-index objectClass,uid,cn,member eq
+index objectClass,uid,cn,member,uniqueMember,memberUid eq
 limits dn.exact="${proxyAccount.dn}" size.prtotal=unlimited
 access to attrs=userPassword by dn.exact="${administrator}" write by dn.exact="${proxyAccount.dn}" write by self write by anonymous auth by * none
 access to * by dn.exact="${administrator}" write by dn.exact="${proxyAccount.dn}" write by self write by users read by anonymous auth

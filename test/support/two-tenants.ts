@@ -1,8 +1,9 @@
 /** A site with two tenants who have one of everything each, alice's marked so that a test can tell when it is shown. */
 
 import { addBackup, addGuest, publish } from '../../simulator/administrator.ts';
-import type { Belongings } from './foreign-calls.ts';
+import { type Belongings, templateOf } from './foreign-calls.ts';
 import { PveClient } from './pve-client.ts';
+import type { Said } from './refusals.ts';
 import { GiB, MiB, type Site, type SiteOptions, startSite } from './site.ts';
 
 /** Stands in everything of alice's that has a text: whoever is shown it was shown something of hers. */
@@ -53,6 +54,11 @@ export async function startTwoTenants(options: SiteOptions = {}): Promise<{
   for (const name of ['alice', 'bob']) access.setAcl('/storage', { users: [`${name}@pve`] }, 'QuotaImages');
   const hers = await settle(site, 'alice', 100, `${mark} `);
   const his = await settle(site, 'bob', 200, '');
+  const appliance = { package: 'own', version: '1', section: 'system' };
+  publish(site.cluster, templateOf(hers), { bytes: MiB, appliance });
+  const alice = await PveClient.signIn(site, 'alice');
+  const fetched = await alice.post('/nodes/n1/aplinfo', { storage: 'local', template: templateOf(hers) });
+  if (fetched.status !== 200) throw new Error(`${fetched.reason}: ${JSON.stringify(fetched.body)}`);
   await site.refresh();
   await site.settled();
   return { site, hers, his };
@@ -115,11 +121,12 @@ export async function uploadIso(
   site: Site,
   client: PveClient,
   filename: string,
-): Promise<{ readonly status: number; readonly text: string }> {
+): Promise<Said & { readonly text: string }> {
   const form = new FormData();
   form.append('content', 'iso');
   form.append('filename', new Blob([new Uint8Array(1024)]), filename);
   const path = '/api2/json/nodes/n1/storage/local/upload';
   const response = await fetch(site.url + path, { method: 'POST', headers: client.headers, body: form });
-  return { status: response.status, text: `${response.statusText} ${await response.text()}` };
+  const [reason, text] = [response.statusText, await response.text()];
+  return { status: response.status, reason, body: JSON.parse(text), text: `${reason} ${text}` };
 }

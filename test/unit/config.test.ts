@@ -247,6 +247,14 @@ describe('a fault says where it is, what is there and what is expected', () => {
   });
 });
 
+test.each([
+  ['/nowhere/ca.pem', 'the file /nowhere/ca.pem cannot be read (ENOENT)'],
+  ['/etc/hostname', 'the file /etc/hostname does not hold a certificate in PEM form'],
+])("PVE's authority in %s is a fault before anything starts", (ca, problem) => {
+  const file = fileOf(old({ backends: { pve: { ...pve, config: { ...pve.config, ca } }, localdb } }));
+  expect(() => loadConfig(file)).toThrow(`backends.pve.config.ca: ${problem}`);
+});
+
 describe('a secret', () => {
   const withSecret = (uuid: unknown) =>
     old({ backends: { pve: { ...pve, config: { ...pve.config, token: { ...pve.config.token, uuid } } }, localdb } });

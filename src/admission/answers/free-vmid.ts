@@ -2,8 +2,7 @@
 
 import { ConflictError, ForbiddenError } from '../../errors.ts';
 import type { Answer, Call } from '../../pve/call.ts';
-import type { Caller } from '../access.ts';
-import type { Gate } from '../gate.ts';
+import type { Caller, Gate } from '../gate.ts';
 
 /**
  * The lowest vmid of a tenant's range that no guest has, is about to have, or has left volumes under, and that PVE

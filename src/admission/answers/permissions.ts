@@ -5,8 +5,7 @@ import { type Answer, type Call, call, succeeded } from '../../pve/call.ts';
 import { privilegesOn } from '../../pve/rights.ts';
 import { lineResource, quotaOf } from '../../quota/limits.ts';
 import { grantedNames, grants } from '../../quota/record.ts';
-import type { Caller } from '../access.ts';
-import type { Gate } from '../gate.ts';
+import type { Caller, Gate } from '../gate.ts';
 
 /** The privileges in whose place a change is judged here, on what they are needed for. */
 const lifted = {
@@ -23,6 +22,7 @@ const lifted = {
     'VM.Config.Network',
     'VM.Config.Options',
     'VM.Migrate',
+    'VM.Replicate',
     'VM.Snapshot',
     'VM.Snapshot.Rollback',
   ],
@@ -34,7 +34,7 @@ type Permissions = Readonly<Record<string, Readonly<Record<string, unknown>>>>;
 
 /**
  * A tenant's own permissions as PVE tells them, and on what is theirs those that this server lifts for them: on guests
- * and pools that PVE makes them an operator of, and on storages that they have a quota on. Only privileges that the
+ * and pools that PVE makes them an operator of, and on storages that they have a quota on or may make backups on. Only privileges that the
  * privileged token holds, so none that this version of PVE does not know; nothing about anybody else.
  */
 export async function ownPermissions(gate: Gate, asked: Call, caller: Caller): Promise<Answer | undefined> {
@@ -61,12 +61,13 @@ const kinds: Readonly<Record<string, readonly string[]>> = {
 };
 
 /** The paths of all that could be the caller's. */
-function pathsOf({ inventory, resources }: Gate, { record }: Caller): string[] {
-  const storages = Object.keys(resources).filter((name) => resources[name]?.type === 'storage');
+function pathsOf({ inventory, resources, backupStorage }: Gate, { record }: Caller): string[] {
+  const counted = Object.keys(resources).filter((name) => resources[name]?.type === 'storage');
+  const storages = new Set([...counted, ...(backupStorage === undefined ? [] : [backupStorage])]);
   return [
     ...[...inventory.guests.keys()].map((vmid) => `/vms/${vmid}`),
     ...grantedNames(record.cluster.pools).map((pool) => `/pool/${pool}`),
-    ...storages.map((storage) => `/storage/${storage}`),
+    ...[...storages].map((storage) => `/storage/${storage}`),
   ];
 }
 
@@ -88,7 +89,9 @@ function isLifted(
     case '/pool':
       return isOperator && grants(record.cluster.pools, name);
     case '/storage': {
-      const limit = quotaOf(user, record, gate.resources).limits.get(lineResource(name, gate.resources));
+      const { limits } = quotaOf(user, record, gate.resources);
+      const [limit, backups] = [limits.get(lineResource(name, gate.resources)), limits.get('backups')];
+      if (name === gate.backupStorage && backups?.kind === 'each' && backups.max > 0) return true;
       return limit?.kind === 'amount' && [limit.global, ...limit.nodes.values()].some((amount) => amount > 0);
     }
     default:

@@ -2,8 +2,8 @@
 
 import { ForbiddenError } from '../../errors.ts';
 import type { Answer, Call } from '../../pve/call.ts';
-import { type Caller, holds } from '../access.ts';
-import type { Gate } from '../gate.ts';
+import { holds } from '../access.ts';
+import type { Caller, Gate } from '../gate.ts';
 
 /** Leaves the answer to PVE; throws ForbiddenError when the caller could not read that pool by its path either. */
 export async function poolOfTheirs(

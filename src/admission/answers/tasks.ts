@@ -3,8 +3,7 @@
 import { isObject } from '../../json.ts';
 import { type Answer, type Call, type Params, succeeded } from '../../pve/call.ts';
 import { parseUpid, type Task } from '../../pve/task.ts';
-import type { Caller } from '../access.ts';
-import type { Gate } from '../gate.ts';
+import type { Caller, Gate } from '../gate.ts';
 
 /** A row of a list of PVE's, unchanged. */
 interface Row {

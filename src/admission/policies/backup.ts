@@ -5,7 +5,8 @@ import { backedUp } from '../../pve/archives.ts';
 import { call } from '../../pve/call.ts';
 import { backupOwner } from '../../pve/instance.ts';
 import { parseList } from '../../pve/projections.ts';
-import { type Change, type ChangePolicy, isOpen } from '../policy.ts';
+import { isAmong } from '../allowances.ts';
+import type { Change, ChangePolicy } from '../policy.ts';
 import * as values from './values.ts';
 
 const { flag, lines, oneOf, wholeNumber } = values;
@@ -24,7 +25,7 @@ export function mustBeOwn({ before, others, allowances }: Change, field: string,
   const owner = backupOwner(volid);
   const guest = owner === before.vmid ? before : others.get(owner ?? Number.NaN);
   const isOwn = guest?.backups?.some((backup) => backup.volid === volid) ?? false;
-  return isOwn || isOpen(allowances, volid)
+  return isOwn || isAmong(allowances.volumes, volid)
     ? []
     : [{ field, problem: `${JSON.stringify(volid)} is no backup of instance ${owner ?? before.vmid}` }];
 }
@@ -46,8 +47,10 @@ const make: ChangePolicy = {
   kind: 'change',
   method: 'POST',
   path: '/nodes/{node}/vzdump',
+  joined: ['vmid'],
   params: {
     vmid: values.vmids,
+    all: oneOf('0'),
     storage: values.storageId,
     mode: oneOf('snapshot', 'suspend', 'stop'),
     // Removing by the storage's own rules could take what an earlier guest of that vmid has left.
@@ -56,10 +59,13 @@ const make: ChangePolicy = {
     'notes-template': lines,
     protected: flag,
     quiet: flag,
+    'pbs-change-detection-mode': oneOf('legacy', 'data', 'metadata'),
     'notification-mode': oneOf('auto', 'legacy-sendmail', 'notification-system'),
   },
   guests: ({ params: { vmid, all, pool } }) =>
-    typeof vmid !== 'string' || all !== undefined || pool !== undefined ? null : parseList(vmid).map(Number),
+    vmid === undefined || (all !== undefined && all !== '0') || pool !== undefined
+      ? null
+      : [vmid].flat().flatMap(parseList).map(Number),
   storages: onBackupStorage,
   objections: (change) => mustBeCountedOn(change.params.storage, change),
   project: ({ before }) => backedUp(before),

@@ -12,7 +12,7 @@ function guestsIn({ params: { vms } }: Asked): readonly number[] | null {
   return listed === undefined || listed.length === 0 ? null : listed.map(Number);
 }
 
-const bulk = { class: 'consuming', kind: 'change', method: 'POST', guests: guestsIn } as const;
+const bulk = { class: 'consuming', kind: 'change', method: 'POST', guests: guestsIn, joined: ['vms'] } as const;
 
 /** The node is to keep all memory: where PVE puts it is not the caller's to say here. */
 const suspendAll: ChangePolicy = {

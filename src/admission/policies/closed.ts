@@ -4,20 +4,16 @@ import type { ClosedPolicy } from '../policy.ts';
 import { closedRows } from './rows.ts';
 
 export const closedPolicies: readonly ClosedPolicy[] = [
+  // With our token's rights a tenant could have the nodes connect to any host and port that the nodes can reach.
   ...closedRows(
-    'replicas on other nodes are not metered; ask an administrator to set the replication up',
-    `
-    POST /cluster/replication
-    PUT DELETE /cluster/replication/{id}
-    POST /nodes/{node}/replication/{id}/schedule_now
-    `,
+    'the node would connect to whatever address the call names; back the guest up and restore it in the other cluster',
+    'POST /nodes/{node}/qemu|lxc/{vmid}/remote_migrate',
   ),
   ...closedRows(
-    'a guest that comes from or goes to another cluster is not metered on its way; back it up and restore it there',
+    'what another cluster sends through it, disks and configuration, is not metered; restore a backup of the guest here',
     `
     POST /nodes/{node}/qemu|lxc/{vmid}/mtunnel
     GET /nodes/{node}/qemu|lxc/{vmid}/mtunnelwebsocket
-    POST /nodes/{node}/qemu|lxc/{vmid}/remote_migrate
     `,
   ),
   ...closedRows(

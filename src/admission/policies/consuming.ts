@@ -2,17 +2,28 @@
 
 import type { Fault } from '../../errors.ts';
 import { birthMark, drivesOf, type GuestType, isDiskSlot } from '../../pve/instance.ts';
-import { configured, created, parseList, withImports } from '../../pve/projections.ts';
+import { configured, created, parseList, withImports, withStores } from '../../pve/projections.ts';
 import type { Change, ChangePolicy } from '../policy.ts';
 import { needsRoot, passesDevices, withMappings } from './devices.ts';
-import { allocates, driveObjections, importedFrom, importQuestions, mediaOf, withoutAliases } from './drives.ts';
+import {
+  allocates,
+  driveObjections,
+  importedFrom,
+  importQuestions,
+  mediaOf,
+  withoutAliases,
+  withSizes,
+} from './drives.ts';
 import { configParameters, createParameters } from './parameters.ts';
 import { flag, wholeNumber } from './values.ts';
 
 /** What creating and configuring have in common for one type of guest. */
 function written(
   type: GuestType,
-): Pick<ChangePolicy, 'storages' | 'media' | 'needsRoot' | 'canonical' | 'sources' | 'asks' | 'devices'> {
+): Pick<
+  ChangePolicy,
+  'storages' | 'media' | 'needsRoot' | 'canonical' | 'sources' | 'copiesSources' | 'asks' | 'devices'
+> {
   const both = {
     storages: ({ params }: Change) => allocates(type, params),
     media: (params: Change['params']) => mediaOf(type, params),
@@ -20,7 +31,11 @@ function written(
   };
   return type === 'lxc'
     ? both
-    : { ...both, canonical: withoutAliases, sources: importedFrom, asks: importQuestions, devices: passesDevices };
+    : {
+        ...both,
+        ...{ canonical: withoutAliases, sources: importedFrom, copiesSources: true },
+        ...{ asks: importQuestions, devices: passesDevices },
+      };
 }
 
 function create(type: GuestType): ChangePolicy {
@@ -32,6 +47,11 @@ function create(type: GuestType): ChangePolicy {
     method: 'POST',
     path: `/nodes/{node}/${type}`,
     params: createParameters(type),
+    // A container's disks have a storage by default, a VM's have not.
+    canonical: (params) => {
+      const named = withoutAliases(params);
+      return type === 'qemu' && params.storage === undefined ? named : withStores(named, params.storage);
+    },
     objections: driveObjections,
     project: ({ before, params, told }) => created(before, withImports(type, params, told)),
     // PVE makes a privileged container where nothing is said.
@@ -47,10 +67,14 @@ function configure(type: GuestType, method: 'POST' | 'PUT'): ChangePolicy {
     type,
     method,
     path: `/nodes/{node}/${type}/{vmid}/config`,
+    joined: ['delete', 'revert'],
     params: { ...configParameters(type), ...(method === 'POST' ? { background_delay: wholeNumber(1, 30) } : {}) },
     objections: (change) => [...driveObjections(change), ...mustStayItself(change)],
     project: ({ before, params, told }) => configured(before, withImports(type, params, told)),
-    ...(type === 'qemu' ? { forward: withMappings } : {}),
+    forward: (change) => {
+      const params = withSizes(change);
+      return type === 'qemu' ? withMappings({ ...change, params }) : params;
+    },
   };
 }
 
@@ -58,9 +82,10 @@ function configure(type: GuestType, method: 'POST' | 'PUT'): ChangePolicy {
 function mustStayItself({ before, params }: Change): Fault[] {
   const mark = birthMark({ current: before.next, next: before.next });
   const { next } = configured(before, params);
+  const field = ['smbios1', 'delete', 'revert'].find((name) => params[name] !== undefined) ?? 'vmid';
   return mark === undefined || birthMark({ current: next, next }) === mark
     ? []
-    : [{ field: 'smbios1', problem: `not allowed: instance ${before.vmid} is known by its uuid, which has to stay` }];
+    : [{ field, problem: `not allowed: instance ${before.vmid} is known by its uuid, which has to stay` }];
 }
 
 /** PVE's other way to delete drives from a configuration. */
@@ -70,6 +95,7 @@ const unlink: ChangePolicy = {
   type: 'qemu',
   method: 'PUT',
   path: '/nodes/{node}/qemu/{vmid}/unlink',
+  joined: ['idlist'],
   params: {
     idlist: (value) => {
       const wrong = parseList(value).find((key) => !isDiskSlot('qemu', key));

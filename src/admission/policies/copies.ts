@@ -1,13 +1,14 @@
 /** Copies of guests, templates to copy, and guests that change their node. */
 
 import type { Fault } from '../../errors.ts';
+import { isObject } from '../../json.ts';
 import { readSnapshot } from '../../pve/archives.ts';
 import { beyondIn } from '../../pve/beyond.ts';
 import { call, singles } from '../../pve/call.ts';
-import { type Config, type GuestType, isDeviceSlot, isDiskSlot } from '../../pve/instance.ts';
+import { type Config, type GuestType, type Instance, isDeviceSlot, isDiskSlot } from '../../pve/instance.ts';
 import { cloned, migrated, storageMap } from '../../pve/projections.ts';
 import type { Change, ChangePolicy } from '../policy.ts';
-import { storagesOf } from './drives.ts';
+import { pathsIn, storagesOf } from './drives.ts';
 import { hostName } from './parameters.ts';
 import * as values from './values.ts';
 
@@ -33,19 +34,37 @@ function clone(type: GuestType): ChangePolicy {
     guests: ({ params }) => [Number(singles(params).newid)],
     sources: ({ named }) => [Number(named.vmid)],
     sourcePrivilege: 'VM.Clone',
+    copiesSources: true,
     node: ({ params, named }) => singles(params).target ?? named.node,
     storages: ({ before }) => storagesOf(before.type, before.current),
-    asks: ({ named: { node = '', vmid = '' }, params: { snapname } }) =>
-      snapname === undefined ? [] : [call('GET', '/nodes/{}/{}/{}/snapshot/{}/config', [node, type, vmid, snapname])],
+    asks: ({ named: { node = '', vmid = '' }, params: { snapname } }) => [
+      ...(snapname === undefined
+        ? []
+        : [call('GET', '/nodes/{}/{}/{}/snapshot/{}/config', [node, type, vmid, snapname])]),
+      // Raw settings of a container are in no other answer.
+      ...(snapname === undefined && type === 'lxc' ? [call('GET', '/nodes/{}/lxc/{}/config', [node, vmid])] : []),
+    ],
     devices: (change) => Object.keys(copiedBy(change)?.config ?? {}).some(isDeviceSlot),
     objections: (change) => {
       const { config } = copiedBy(change) ?? { config: undefined };
-      if (config === undefined) return [{ field: 'snapname', problem: 'PVE does not tell what it holds' }];
+      if (config === undefined)
+        return [
+          {
+            field: change.params.snapname === undefined ? 'vmid' : 'snapname',
+            problem: 'PVE does not tell what it holds',
+          },
+        ];
       // Who shares a template hands out what is in it.
       if (change.shared.has(Number(change.named.vmid))) return [];
-      return beyondIn(type, config, change.allowances.parameters).map(
+      return [...beyondIn(type, config, change.allowances.parameters), ...pathsIn(type, config)].map(
         (key): Fault => ({ field: 'vmid', problem: `it has ${key}, which only an administrator can copy` }),
       );
+    },
+    brings: (change) => {
+      const copied = copiedBy(change);
+      return copied === undefined || change.shared.has(copied.source.vmid)
+        ? undefined
+        : { field: 'vmid', config: copied.config };
     },
     project: (change) => {
       const copied = copiedBy(change);
@@ -58,10 +77,17 @@ function clone(type: GuestType): ChangePolicy {
 }
 
 /** The guest that is copied, and its present configuration or the one of the snapshot that is asked for. */
-function copiedBy({ others, named, params, told: [snapshot] }: Change) {
+function copiedBy({ others, named, params, told: [answer] }: Change) {
   const source = others.get(Number(named.vmid));
-  const config: Config | null | undefined = params.snapname === undefined ? source?.current : readSnapshot(snapshot);
-  return source === undefined || config == null ? undefined : { source, config };
+  if (source === undefined) return undefined;
+  const config = params.snapname === undefined ? presentOf(source, answer) : readSnapshot(answer);
+  return config === null ? undefined : { source, config };
+}
+
+function presentOf({ type, current }: Instance, answer: unknown): Config | null {
+  if (type === 'qemu') return current;
+  if (!isObject(answer)) return null;
+  return answer.lxc === undefined ? current : { ...current, lxc: String(answer.lxc) };
 }
 
 /** PVE makes the disks such that others can share them; they are the same in size. */

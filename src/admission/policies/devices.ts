@@ -8,9 +8,9 @@ import { formatPropertyString } from '../../pve/property-string.ts';
 import type { Change } from '../policy.ts';
 import { matching } from './values.ts';
 
-/** A whole device of the node by bus id, or a mapping; nothing that makes a guest more than a user of the device. */
+/** A whole device of the node by bus id, or a mapping, and how the guest sees it; nothing that makes a guest more than a user of the device. */
 export const hostDevice = matching(
-  /^(?:[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}|mapping=[A-Za-z][A-Za-z0-9_-]+)(?:,pcie=[01])?$/,
+  /^(?:(?:host=)?[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}|mapping=[A-Za-z][A-Za-z0-9_-]+)(?:,(?:pcie|rombar|x-vga)=[01])*$/,
   'a device such as 0000:41:00,pcie=1, or mapping=<name>,pcie=1',
 );
 

@@ -84,6 +84,8 @@ function handOver(type: GuestType): ChangePolicy {
       [slot]: slotOf(type),
       'target-vmid': vmid,
       [targetSlot]: slotOf(type),
+      // The disk itself goes over, whatever is said of a copy; some clients always say it.
+      delete: oneOf('0'),
       digest,
       'target-digest': digest,
     },

@@ -6,14 +6,15 @@ import {
   type Config,
   drivesOf,
   type GuestType,
-  isDiskSlot,
+  onStorage,
   propertiesOf,
   type Volume,
   volumeOwner,
 } from '../../pve/instance.ts';
 import { importsOf, parseList } from '../../pve/projections.ts';
 import { formatSize } from '../../pve/size.ts';
-import { type Asked, type Change, isOpen, type Medium } from '../policy.ts';
+import { isAmong } from '../allowances.ts';
+import type { Asked, Change, Medium } from '../policy.ts';
 
 /** The storages on which a call allocates volumes, or from which it imports them. */
 export function allocates(type: GuestType, params: Config): string[] {
@@ -30,6 +31,11 @@ export function allocates(type: GuestType, params: Config): string[] {
 export function storagesOf(type: GuestType, config: Config): string[] {
   const drives = [...drivesOf(type, config).values()];
   return [...new Set(drives.flatMap((drive) => (drive?.kind === 'volume' ? [drive.storage] : [])))];
+}
+
+/** The slots of a configuration that hold a path or a device of the host. */
+export function pathsIn(type: GuestType, config: Config): string[] {
+  return [...drivesOf(type, config)].flatMap(([slot, drive]) => (drive?.kind === 'path' ? [slot] : []));
 }
 
 /** Media of nobody that a call puts into drives, imports, or builds a container from. */
@@ -56,7 +62,7 @@ export function mediaOf(type: GuestType, params: Config): Medium[] {
 /** The guests of whose volumes a call imports copies. */
 export function importedFrom({ params, allowances }: Asked): number[] {
   const owners = importsOf('qemu', singles(params)).map(({ source }) =>
-    isFile(source) || isOpen(allowances, source) ? null : volumeOwner(source),
+    isFile(source) || isAmong(allowances.volumes, source) ? null : volumeOwner(source),
   );
   return owners.filter((owner) => owner !== null);
 }
@@ -93,7 +99,7 @@ export function withoutAliases({ cdrom, ...params }: Config): Config {
 export function driveObjections({ before, others, params, allowances }: Change): Fault[] {
   const isTheirs = (volid: string) =>
     [before, ...others.values()].some(({ vmid, volumes }) => volumeOwner(volid) === vmid && volumes.has(volid));
-  const faults = [...drivesOf(before.type, params)].flatMap(([field, drive]): Fault[] => {
+  return [...drivesOf(before.type, params)].flatMap(([field, drive]): Fault[] => {
     const refused = (problem: string) => [{ field, problem: `not allowed: ${problem}` }];
     if (drive?.kind === 'path') return refused(`${drive.path} is a path of the host`);
     if (drive?.kind === 'opaque') return refused(`what ${drive.text} would take cannot be told`);
@@ -105,7 +111,7 @@ export function driveObjections({ before, others, params, allowances }: Change):
       if (source.startsWith('/')) return refused(`${source} is a path of the host`);
       if (/\.ova\//i.test(source))
         return refused('PVE unpacks an appliance onto a storage, unmetered; import the disk itself');
-      return isFile(source) || isOpen(allowances, source) || isTheirs(source)
+      return isFile(source) || isAmong(allowances.volumes, source) || isTheirs(source)
         ? []
         : refused(`no storage lists ${source} as a volume of an instance of yours`);
     }
@@ -113,19 +119,26 @@ export function driveObjections({ before, others, params, allowances }: Change):
     const volume = before.volumes.get(drive.volid);
     return volume === undefined
       ? refused(`no storage lists ${drive.volid} as a volume of instance ${before.vmid}`)
-      : mustBeSo(field, params[field] ?? '', drive.size, volume);
+      : mustBeSo(before.type, field, params[field] ?? '', drive.size, volume);
   });
-  return [...mustBeSlots(before.type, params), ...faults];
 }
 
 /**
  * PVE keeps what is stated of a volume that it has already. A backup brings it back in its real size, where the stated
  * one is judged; and whoever writes an image could make of it, by another format, a view of any file.
  */
-function mustBeSo(field: string, text: string, size: number | undefined, { volid, bytes, format }: Volume): Fault[] {
+function mustBeSo(
+  type: GuestType,
+  field: string,
+  text: string,
+  size: number | undefined,
+  { volid, bytes, format }: Volume,
+): Fault[] {
   const stated = propertiesOf(text, { defaultKey: 'file' })?.get('format');
+  // Storages round sizes up, and clients repeat what a VM's configuration has said ever since.
+  const isSo = size === bytes || (type === 'qemu' && size !== undefined && onStorage(size) === onStorage(bytes));
   return [
-    ...(size === undefined || size === bytes
+    ...(size === undefined || isSo
       ? []
       : [{ field, problem: `not allowed: ${volid} has size ${formatSize(bytes)}; leave size out, or use resize` }]),
     ...(stated === undefined || format === '' || stated === format
@@ -134,11 +147,20 @@ function mustBeSo(field: string, text: string, size: number | undefined, { volid
   ];
 }
 
-/** Slots of later versions of PVE, if there are any: what they would take is not counted. */
-function mustBeSlots(type: GuestType, params: Config): Fault[] {
-  return Object.keys(params)
-    .filter((name) => /^(?:ide|sata|scsi|virtio|mp|efidisk|tpmstate|unused)\d+$/.test(name) && !isDiskSlot(type, name))
-    .map((field) => ({ field, problem: `${field} is not a disk slot` }));
+/**
+ * The parameters with the size of each volume that is there already: of one that stays in its slot PVE keeps what is
+ * said, also when that is nothing, and what a backup without sizes would take could not be told.
+ */
+export function withSizes({ before, params }: Change): Config {
+  const drives = drivesOf(before.type, params);
+  return Object.fromEntries(
+    Object.entries(params).map(([slot, text]) => {
+      const drive = drives.get(slot);
+      const isUntold = drive?.kind === 'volume' && drive.size === undefined;
+      const { bytes = 0 } = (isUntold ? before.volumes.get(drive.volid) : undefined) ?? {};
+      return [slot, bytes > 0 ? `${text},size=${formatSize(bytes)}` : text];
+    }),
+  );
 }
 
 /** Whether a volume is a file to be imported, which belongs to no guest whatever its name. */

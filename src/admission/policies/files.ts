@@ -3,11 +3,12 @@
 import type { Fault } from '../../errors.ts';
 import { call } from '../../pve/call.ts';
 import { faultOfName, fileVolid, normalisedName, sentKinds, withFile } from '../../pve/files.ts';
+import { isAmong } from '../allowances.ts';
 import type { Asked, Change, ChangePolicy, Policy } from '../policy.ts';
 import { closedRows } from './rows.ts';
 import * as values from './values.ts';
 
-const { flag, line, matching, oneOf, wholeNumber } = values;
+const { flag, line, matching, oneOf, storageId, wholeNumber } = values;
 
 const storagePath = '/nodes/{node}/storage/{storage}';
 
@@ -35,15 +36,21 @@ function listed({ named: { node = '', storage = '' }, params: { content = '' } }
 
 /** PVE overwrites a file of the same name, whosesoever it is. */
 function mustBeFree(change: Change): Fault[] {
-  const { before, told, named } = change;
-  const [rows] = told;
-  if (!Array.isArray(rows))
-    return [{ field: 'storage', problem: `${named.storage} does not tell what it holds, so nothing can be put there` }];
   const volid = made(change);
-  const isThere = rows.some((row: { readonly volid?: unknown }) => row?.volid === volid);
-  return isThere && typeof volid === 'string' && !before.volumes.has(volid)
+  return typeof volid === 'string' && isOthers(change, volid)
     ? [{ field: 'filename', problem: `${volid} is there already and not yours; choose another name` }]
-    : [];
+    : mustBeListed(change, change.named.storage);
+}
+
+/** Whether a file is there that is not on the caller's shelf, by the list that was asked for first. */
+function isOthers({ before, told: [rows] }: Change, volid: string): boolean {
+  return Array.isArray(rows) && rows.some((row) => Object(row).volid === volid) && !before.volumes.has(volid);
+}
+
+function mustBeListed({ told: [rows] }: Change, storage = ''): Fault[] {
+  return Array.isArray(rows)
+    ? []
+    : [{ field: 'storage', problem: `${storage} does not tell what it holds, so nothing can be put there` }];
 }
 
 /** PVE takes a checksum and its algorithm together, or neither. */
@@ -90,8 +97,7 @@ const download: ChangePolicy = {
 /** A node that fetches for a tenant can reach what the tenant cannot, and whoever runs the server at the URL decides how much comes. */
 function mustBeOpenUrl({ params: { url = '' }, allowances: { urls } }: Change): Fault[] {
   const plain = URL.canParse(url) && new URL(url).href === url;
-  const isOpen = urls.some((one) => (one.endsWith('*') ? url.startsWith(one.slice(0, -1)) : url === one));
-  return plain && isOpen
+  return plain && isAmong(urls, url)
     ? []
     : [
         {
@@ -99,6 +105,53 @@ function mustBeOpenUrl({ params: { url = '' }, allowances: { urls } }: Change): 
           problem: `${JSON.stringify(url)} is not one that an administrator has opened (tenants.urls); upload the file instead`,
         },
       ];
+}
+
+/**
+ * A container template of the list that PVE has of them. What lies at its address is no matter of the caller's: PVE
+ * checks it by the sum in its signed list, and leaves a file of that name that is there already.
+ */
+const appliance: ChangePolicy = {
+  class: 'consuming',
+  kind: 'change',
+  method: 'POST',
+  path: '/nodes/{node}/aplinfo',
+  params: {
+    storage: storageId,
+    template: matching(/^[A-Za-z0-9][\w.+~-]{0,240}\.tar\.[a-z0-9]{2,4}$/, 'the name of a template in the list'),
+  },
+  guests: () => [],
+  file: {
+    source: 'template',
+    volid: ({ params: { storage, template } }) =>
+      typeof storage === 'string' && typeof template === 'string'
+        ? `${storage}:vztmpl/${template}`
+        : { field: storage === undefined ? 'storage' : 'template', problem: 'is required, once' },
+    bytes: ({ told: [, , metadata] }) => sizeIn(metadata),
+  },
+  asks: ({ named: { node = '' }, params: { storage = '' } }) => [
+    call('GET', '/nodes/{}/storage/{}/content', [node, storage], { content: 'vztmpl' }),
+    call('GET', '/nodes/{}/aplinfo', [node]),
+  ],
+  asksThen: (change) => {
+    const { location } = applianceIn(change) ?? {};
+    const { node = '' } = change.named;
+    return typeof location === 'string' ? [call('GET', '/nodes/{}/query-url-metadata', [node], { url: location })] : [];
+  },
+  objections: (change) => {
+    const { storage = '', template = '' } = change.params;
+    if (isOthers(change, `${storage}:vztmpl/${template}`))
+      return [{ field: 'template', problem: `${template} is there already, on ${storage}, and not yours to replace` }];
+    return applianceIn(change) === undefined
+      ? [{ field: 'template', problem: `${template} is not in the list of node ${change.named.node} (aplinfo)` }]
+      : mustBeListed(change, storage);
+  },
+  project: projected,
+};
+
+/** What PVE's list says of the template that a call names. */
+function applianceIn({ params: { template }, told: [, rows] }: Change): Readonly<Record<string, unknown>> | undefined {
+  return Array.isArray(rows) ? rows.find((row) => Object(row).template === template) : undefined;
 }
 
 /** How the node finds the file at the URL. */
@@ -135,12 +188,10 @@ const remove: ChangePolicy = {
 export const filePolicies: readonly Policy[] = [
   upload,
   download,
+  appliance,
   remove,
   ...closedRows(
-    'PVE does not tell beforehand how much it takes; upload the template instead',
-    `
-    POST /nodes/{node}/aplinfo
-    POST /nodes/{node}/storage/{storage}/oci-registry-pull
-    `,
+    'PVE tells in no call how large an image of a registry is; ask an administrator to pull it, or upload it as a tar archive',
+    'POST /nodes/{node}/storage/{storage}/oci-registry-pull',
   ),
 ];

@@ -16,6 +16,7 @@ import { poolPolicies } from './pools.ts';
 import { powerPolicies } from './power.ts';
 import { readPolicies } from './read.ts';
 import { releasingPolicies } from './releasing.ts';
+import { replicationPolicies } from './replication.ts';
 import { restorePolicies } from './restore.ts';
 import { snapshotPolicies } from './snapshots.ts';
 import { volumePolicies } from './volumes.ts';
@@ -32,6 +33,7 @@ export const policies: readonly Policy[] = [
   ...volumePolicies,
   ...poolPolicies,
   ...bulkPolicies,
+  ...replicationPolicies,
   ...releasingPolicies,
   ...readPolicies,
   ...powerPolicies,

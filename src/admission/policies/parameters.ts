@@ -1,13 +1,20 @@
 /** The parameters that tenants' calls may carry, with what each may hold. */
 
+import { beyondMeasure } from '../../pve/beyond.ts';
 import { type GuestType, isDiskSlot } from '../../pve/instance.ts';
-import type { ParameterTable } from '../policy.ts';
+import type { ParameterTable, ValueCheck } from '../policy.ts';
 import { hostDevice } from './devices.ts';
 import * as values from './values.ts';
 
 const { flag, line, lines, wholeNumber, decimalNumber, matching, oneOf, propertyString } = values;
 
 export const hostName = matching(/^[A-Za-z0-9](?:[A-Za-z0-9.-]{0,253}[A-Za-z0-9])?$/, 'a host name');
+
+/** Off, as some clients say of what they do not use. */
+const off =
+  (reason: string): ValueCheck =>
+  (value) =>
+    value === '0' ? null : `not allowed: ${reason}`;
 
 /** The keys of a VM's configuration that a tenant may write. */
 const qemuKeys: ParameterTable = {
@@ -88,7 +95,8 @@ const lxcKeys: ParameterTable = {
   cpuunits: wholeNumber(0, 500000),
   description: lines,
   entrypoint: line(),
-  env: lines,
+  // PVE separates the variables by a null character.
+  env: (value) => lines(value.replaceAll('\0', '\n')),
   features: matching(/^(?:nesting=[01])?$/, 'nesting=1 or nesting=0'),
   hostname: hostName,
   memory: wholeNumber(16, 2 ** 40),
@@ -105,15 +113,23 @@ const lxcKeys: ParameterTable = {
 
 const keysOf: Readonly<Record<GuestType, ParameterTable>> = { qemu: qemuKeys, lxc: lxcKeys };
 
+const placing: ParameterTable = {
+  vmid: values.vmid,
+  pool: values.poolId,
+  storage: values.storageId,
+  start: flag,
+  template: off(beyondMeasure.template),
+};
+
 /** What a create call takes beside configuration keys. */
 const creating: Readonly<Record<GuestType, ParameterTable>> = {
-  qemu: { vmid: values.vmid, pool: values.poolId, storage: values.storageId, start: flag },
+  qemu: { ...placing },
   lxc: {
-    vmid: values.vmid,
-    pool: values.poolId,
-    storage: values.storageId,
-    start: flag,
+    ...placing,
     ostemplate: values.volumeId,
+    force: off('an instance that is there is deleted first, or restored over from a backup'),
+    restore: off('a container is made from a template, or from a backup that ostemplate names'),
+    'ignore-unpack-errors': flag,
     password: line(255),
     'ssh-public-keys': lines,
     unprivileged: oneOf('1'),

@@ -8,6 +8,7 @@ const join: Omit<ChangePolicy, 'path' | 'params'> = {
   class: 'consuming',
   kind: 'change',
   method: 'PUT',
+  joined: ['vms'],
   guests: ({ params: { vms = [] } }: Asked) => [vms].flat().flatMap(parseList).map(Number),
   pool: ({ named, params }) => named.poolid ?? (typeof params.poolid === 'string' ? params.poolid : ''),
   project: ({ before }) => before,

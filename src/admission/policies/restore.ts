@@ -4,11 +4,13 @@ import type { Fault } from '../../errors.ts';
 import { readArchive, restored } from '../../pve/archives.ts';
 import { beyondIn } from '../../pve/beyond.ts';
 import { call } from '../../pve/call.ts';
-import { backupOwner, birthMark, type Config, drivesOf, type GuestType, isDeviceSlot } from '../../pve/instance.ts';
-import { type Asked, type Change, type ChangePolicy, isOpen } from '../policy.ts';
+import { backupOwner, birthMark, type Config, type GuestType, isDeviceSlot } from '../../pve/instance.ts';
+import { withStores } from '../../pve/projections.ts';
+import { isAmong } from '../allowances.ts';
+import type { Asked, Change, ChangePolicy } from '../policy.ts';
 import { mustBeOwn, onBackupStorage } from './backup.ts';
 import { needsRoot } from './devices.ts';
-import { driveObjections, mediaOf } from './drives.ts';
+import { driveObjections, mediaOf, pathsIn } from './drives.ts';
 import { restoreParameters } from './parameters.ts';
 import * as values from './values.ts';
 
@@ -28,6 +30,7 @@ function restore(type: GuestType, over: boolean): ChangePolicy {
     path: `/nodes/{node}/${type}`,
     when: (params) =>
       (type === 'qemu' ? params.archive !== undefined : params.restore === '1') && (params.force === '1') === over,
+    canonical: (params) => withStores(params, params.storage),
     params: {
       ...(over ? { vmid: values.vmid, storage: values.storageId, start: flag } : restoreParameters(type)),
       [field]: values.volumeId,
@@ -49,6 +52,10 @@ function restore(type: GuestType, over: boolean): ChangePolicy {
       ...mustSayWhere(change),
       ...(over ? mustStayItself(change, type) : []),
     ],
+    brings: ({ params, allowances, told: [text] }) => {
+      const archive = isAmong(allowances.volumes, params[field] ?? '') ? null : readArchive(type, text);
+      return archive === null ? undefined : { field, config: archive.config };
+    },
     project: ({ before, params, told: [text] }) => restored(before, readArchive(type, text), params),
     needsRoot,
     // A container comes back unprivileged, whatever it was when it was saved.
@@ -59,20 +66,22 @@ function restore(type: GuestType, over: boolean): ChangePolicy {
 /** The guest whose backup it is, unless the backup is open to all. */
 function ownerIn({ params, allowances }: Asked, field: string): number[] {
   const volid = params[field];
-  const owner = typeof volid !== 'string' || isOpen(allowances, volid) ? null : backupOwner(volid);
+  const owner = typeof volid !== 'string' || isAmong(allowances.volumes, volid) ? null : backupOwner(volid);
   return owner === null ? [] : [owner];
 }
 
 /** What an administrator once set on a guest stays with that guest: an archive does not carry it on. */
-function mustNotReachBeyond({ before, params, told: [text], allowances }: Change, type: GuestType): Fault[] {
+function mustNotReachBeyond(change: Change, type: GuestType): Fault[] {
+  const { before, params, told, allowances } = change;
+  const [text] = told;
   const config: Config = readArchive(type, text)?.config ?? {};
   const field = archiveOf[type];
   const kept = (key: string) => config[key] !== undefined && config[key] === before.current[key];
-  const paths = [...drivesOf(type, config)].flatMap(([slot, drive]) => (drive?.kind === 'path' ? [slot] : []));
   const beyond = beyondIn(type, { ...config, unprivileged: '1' }, allowances.parameters).filter(
-    (key) => params[key] === undefined,
+    // PVE leaves raw settings of a container out unless root asks.
+    (key) => params[key] === undefined && (key !== 'lxc' || needsRoot(change, params)),
   );
-  return [...beyond, ...paths]
+  return [...beyond, ...pathsIn(type, config)]
     .filter((key) => !kept(key))
     .map((key) => ({ field, problem: `the backup holds ${key}, which only an administrator can bring back` }));
 }

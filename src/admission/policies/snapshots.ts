@@ -5,6 +5,7 @@ import { readSnapshot, rolledBack } from '../../pve/archives.ts';
 import { call } from '../../pve/call.ts';
 import { type GuestType, isDeviceSlot } from '../../pve/instance.ts';
 import { stateStorages, withState } from '../../pve/projections.ts';
+import { withSnapshot } from '../../pve/replication.ts';
 import type { Change, ChangePolicy } from '../policy.ts';
 import { storagesOf } from './drives.ts';
 import { flag, lines, oneOf, snapshotName, storageId } from './values.ts';
@@ -22,9 +23,13 @@ function take(type: GuestType): ChangePolicy {
     path: pathOf(type),
     params: { snapname: snapshotName, description: lines, ...(type === 'qemu' ? { vmstate: flag } : {}) },
     storages: (change) => (withMemory(change) ? stateStorages(change.before) : []),
+    changesCopies: true,
     asks: () => [call('GET', '/storage')],
     objections: mustNotBeChained,
-    project: (change) => (withMemory(change) ? withState(change.before, stateStorages(change.before)) : change.before),
+    project: (change) => {
+      const before = withSnapshot(change.before);
+      return withMemory(change) ? withState(before, stateStorages(before)) : before;
+    },
   };
 }
 

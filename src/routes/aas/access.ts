@@ -9,7 +9,7 @@ import type { Credential } from '../../pve/call.ts';
 import { credentialOf, type Origins, requireSameOrigin } from '../caller.ts';
 import { type CookieOptions, expiredCookies, readCookies, sessionCookies } from '../cookies.ts';
 import { plainText } from '../edge.ts';
-import type { SignInLimit } from '../sign-in-limit.ts';
+import { networkOf, type SignInLimit } from '../sign-in-limit.ts';
 import { fieldOf, formOf } from './form.ts';
 
 export interface AccessOptions {
@@ -36,10 +36,10 @@ export function accessRoutes(
   // It once repeated all cookies, and handed scripts those that are for the browser alone.
   app.get('/echo', async () => ({ body: {}, cookies: {} }));
 
-  app.get('/access', async ({ headers }) => {
+  app.get('/access', async ({ headers, ip }) => {
     const credential = credentialOf(headers);
     if (credential === null) throw new UnauthenticatedError('Sign in: there is no ticket');
-    await sessions.identify(credential);
+    await sessions.identify(credential, networkOf(ip));
     return { auth: true };
   });
 
@@ -53,7 +53,8 @@ export function accessRoutes(
     if (password === '') throw new BadRequestError({ field: 'password', problem: 'it is missing' });
 
     const forgive = limit.attempt(typed, request.ip);
-    const result = await directory.openSession(user, password).catch((error: unknown) => {
+    const opened = limit.inTurn(request.ip, () => directory.openSession(user, password));
+    const result = await opened.catch((error: unknown) => {
       // Nobody has failed to sign in when a backend is away.
       if (error instanceof ApiError && error.code !== 'unauthenticated') forgive();
       throw error;

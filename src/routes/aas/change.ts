@@ -1,8 +1,8 @@
 /** A change of an instance as the dashboards ask for it: handed to the gate, waited for, answered. */
 
 import { setTimeout as delay } from 'node:timers/promises';
-import type { Caller } from '../../admission/access.ts';
 import { admit } from '../../admission/admit.ts';
+import type { Caller } from '../../admission/gate.ts';
 import { endingOf } from '../../admission/settlement.ts';
 import { type Call, call, type Draft, succeeded } from '../../pve/call.ts';
 import type { Config, Instance } from '../../pve/instance.ts';

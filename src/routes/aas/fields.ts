@@ -1,6 +1,7 @@
 /** The fields of a form: each is checked, and all faults are told at once with the value given, the unit and the range. */
 
 import { BadRequestError, type Fault } from '../../errors.ts';
+import { mostFaults } from '../reading.ts';
 
 /** One field of a form. */
 export interface Field<T> {
@@ -38,7 +39,7 @@ export function readForm<F extends Fields>(body: unknown, fields: F, ignored: re
     faults.push({ field: name, problem: `expected ${field.expected}, got ${shown(given, field.secret)}` });
     return [name, undefined];
   });
-  if (faults.length > 0) throw new BadRequestError(faults);
+  if (faults.length > 0) throw new BadRequestError(faults.slice(0, mostFaults));
   return Object.fromEntries(values) as Values<F>;
 }
 

@@ -1,6 +1,7 @@
 /** The fields of a form as the dashboards send it. */
 
 import { BadRequestError, type Fault } from '../../errors.ts';
+import { mostFaults } from '../reading.ts';
 
 /** The fields by name, each a plain text; a missing body is an empty form. Repeated and nested fields are refused, all at once. */
 export function formOf(body: unknown): Readonly<Record<string, string>> {
@@ -12,7 +13,7 @@ export function formOf(body: unknown): Readonly<Record<string, string>> {
     if (field.includes('[')) return [{ field, problem: 'nested fields are not understood' }];
     return typeof value === 'string' ? [] : [{ field, problem: 'it is given more than once' }];
   });
-  if (faults.length > 0) throw new BadRequestError(faults);
+  if (faults.length > 0) throw new BadRequestError(faults.slice(0, mostFaults));
   return Object.fromEntries(fields);
 }
 

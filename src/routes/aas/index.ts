@@ -3,7 +3,7 @@
 import formbody from '@fastify/formbody';
 import type { FastifyInstance } from 'fastify';
 import type { Origins } from '../caller.ts';
-import { plainText } from '../edge.ts';
+import { logLevelOf, plainText } from '../edge.ts';
 import type { Rooms } from '../rooms.ts';
 import { accessRoutes } from './access.ts';
 import { backupRoutes } from './backup.ts';
@@ -16,7 +16,7 @@ import { pciRoutes } from './pci.ts';
 import { peopleRoutes } from './people.ts';
 import { peopleChangeRoutes } from './people-changes.ts';
 import { proxmoxRoutes } from './proxmox.ts';
-import { errorReply } from './reply.ts';
+import { errorReply, PveRefusal, TaskFailure } from './reply.ts';
 import { identify, type Surface } from './surface.ts';
 import { syncRoutes } from './sync.ts';
 import { userRoutes } from './user.ts';
@@ -34,7 +34,8 @@ export async function aasRoutes(app: FastifyInstance, rooms: Rooms): Promise<voi
   });
   app.setErrorHandler((error, request, reply) => {
     const { status, headers, body } = errorReply(error, request, config.resources);
-    if (status >= 500) request.log[status === 500 ? 'error' : 'warn']({ err: error }, 'a request failed');
+    const level = error instanceof PveRefusal || error instanceof TaskFailure ? undefined : logLevelOf(error);
+    if (level !== undefined) request.log[level]({ err: error }, 'a request failed');
     reply.code(status).headers(headers).send(body);
   });
   app.setNotFoundHandler(({ method, url }, reply) =>

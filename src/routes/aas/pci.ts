@@ -1,6 +1,6 @@
 /** The PCI devices of nodes and VMs. */
 
-import type { Caller } from '../../admission/access.ts';
+import type { Caller } from '../../admission/gate.ts';
 import { BadRequestError, ConflictError, NotFoundError } from '../../errors.ts';
 import type { Draft } from '../../pve/call.ts';
 import { pciBus } from '../../pve/instance.ts';

@@ -1,7 +1,7 @@
 /** Changing users, groups and members: for administrators who have signed in. */
 
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import type { Caller } from '../../admission/access.ts';
+import type { Caller } from '../../admission/gate.ts';
 import {
   type BackendChange,
   formatUserName,
@@ -13,13 +13,13 @@ import {
 import type { ChangeResult } from '../../backends/changes.ts';
 import { grantKeys } from '../../backends/index.ts';
 import { faultsOfNames, normaliseRecord } from '../../backends/normalise.ts';
-import { BadRequestError, ForbiddenError, NotReadyError } from '../../errors.ts';
+import { BadRequestError, ForbiddenError, NotFoundError, NotReadyError } from '../../errors.ts';
 import { isObject } from '../../json.ts';
 import type { Resources } from '../../quota/resources.ts';
 import { fits } from '../../schema.ts';
 import { plainText } from '../edge.ts';
 import { type Field, flag, matching, optional, password, readForm } from './fields.ts';
-import { becomeOf, instancesOf, type Leaving } from './leaving.ts';
+import { becomeOf, described, estateOf, isEmpty, type Leaving } from './leaving.ts';
 import { requesterOf, userIn } from './people.ts';
 import type { Surface } from './surface.ts';
 
@@ -63,14 +63,23 @@ export function peopleChangeRoutes({ app, rooms, identify }: Surface): void {
     if (!inventory.ready)
       throw new NotReadyError('the server is still reading what the cluster holds; try again in a moment', 2);
     await payers.refresh();
-    const vmids = instancesOf(rooms.ledger, name);
-    if (vmids.length > 0 && leaving === null) {
-      const error = `${name} owns the instances ${vmids.join(', ')}; say who shall have them (reassign=bob@pve), or leave=1 to leave them without an owner`;
-      return reply.code(409).send({ error: plainText(error), vmids });
+    const owned = estateOf(rooms.ledger, name);
+    if (!isEmpty(owned) && leaving === null) {
+      const error = `${name} owns ${described(owned)}; say who shall have them (reassign=bob@pve), or leave=1 to leave them without an owner`;
+      return reply.code(409).send({ error: plainText(error), ...owned });
     }
-    const result = await make({ method: 'delUser', user }, caller, request);
+    const result = await make({ method: 'delUser', user }, caller, request).catch((error: unknown) => {
+      // Whose answer was lost, or who was deleted in PVE itself, may still own something.
+      if (error instanceof NotFoundError && !isEmpty(owned)) return goneAlready;
+      throw error;
+    });
     if (!result.ok) return answer(reply, result);
-    return answer(reply, result, { instances: becomeOf(rooms.ledger, name, vmids, leaving) });
+    rooms.sockets.endOf(name);
+    const instances = await becomeOf(rooms, name, owned, leaving);
+    const { to, above = [] } = instances;
+    const resources = [...new Set(above.map(({ resource }) => resource))].join(', ');
+    const warning = `${to} is above the limit of ${resources} now, and gets no more of it until less is held`;
+    return answer(reply, result, { instances, ...(above.length === 0 ? {} : { warning: plainText(warning) }) });
   });
 
   for (const [verb, method] of [
@@ -131,7 +140,7 @@ export function peopleChangeRoutes({ app, rooms, identify }: Surface): void {
     const known = heir === null ? null : await directory.getUser(heir, requesterOf(caller, request));
     if (heir === null || known === null || reassign === formatUserName(user))
       throw new BadRequestError({ field: 'reassign', problem: `expected another user who exists, got ${reassign}` });
-    return { kind: 'reassign', to: reassign };
+    return { kind: 'reassign', to: reassign, waived: known.cluster.admin };
   }
 }
 
@@ -169,6 +178,8 @@ const leavingFields = {
   reassign: optional(matching(/^.{1,64}$/u, 'a user such as bob@pve')),
   leave: optional(flag),
 };
+
+const goneAlready: ChangeResult = { ok: true, status: 200, message: 'the user was gone already', allResponses: [] };
 
 /** The fields that say something. */
 function given(form: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> {

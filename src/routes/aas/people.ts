@@ -1,7 +1,7 @@
 /** Users and groups as the backends know them, and a user's own password. */
 
 import type { FastifyRequest } from 'fastify';
-import type { Caller } from '../../admission/access.ts';
+import type { Caller } from '../../admission/gate.ts';
 import {
   type GroupName,
   parseGroupName,
@@ -71,15 +71,15 @@ export function peopleRoutes({ app, rooms, identify }: Surface): void {
     const old = oldpassword === null ? {} : { oldpassword };
     // Whoever has taken over a session must not find the password out by trying.
     const forgive = old.oldpassword === undefined ? () => {} : signInLimit.attempt(caller.user, request.ip);
-    const allResponses = await directory
+    const result = await directory
       .setPassword(nameOf(caller.user), wanted, old, requesterOf(caller, request))
       .catch((error: unknown) => {
         forgive();
         throw error;
       });
-    const { ok, status, message } = allResponses.find(({ ok }) => !ok) ?? { ok: true, status: 200, message: '' };
+    const { ok, status, message } = result;
     if (ok || status >= 500) forgive();
-    return reply.code(status).send({ ok, status, message, allResponses, ...(ok ? {} : { error: plainText(message) }) });
+    return reply.code(status).send({ ...result, ...(ok ? {} : { error: plainText(message) }) });
   });
 
   async function themselves(caller: Caller, request: FastifyRequest): Promise<ReadonlyMap<string, UserRecord>> {

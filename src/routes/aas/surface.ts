@@ -1,7 +1,7 @@
 /** What every group of routes is given, and who a request comes from. */
 
 import type { FastifyInstance } from 'fastify';
-import type { Caller } from '../../admission/access.ts';
+import type { Caller } from '../../admission/gate.ts';
 import { UnauthenticatedError } from '../../errors.ts';
 import { callerWith, credentialOf, type Origins, requireCsrf, type Sender } from '../caller.ts';
 import { readCookies } from '../cookies.ts';
@@ -21,7 +21,7 @@ export interface Surface {
 export async function identify(request: Sender, rooms: Rooms, origins: Origins): Promise<Caller> {
   const credential = credentialOf(request.headers);
   if (credential === null) throw new UnauthenticatedError('Sign in: there is no ticket');
-  const caller = await callerWith(credential, rooms, request.ip);
+  const caller = await callerWith(credential, request, rooms);
   const { username } = readCookies(request.headers.cookie);
   if (credential.kind === 'ticket' && username !== undefined && username !== caller.user)
     throw new UnauthenticatedError('Sign in again: the cookie username names another user than the ticket');

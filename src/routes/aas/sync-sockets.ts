@@ -4,7 +4,7 @@ import type { IncomingMessage } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type WebSocket, WebSocketServer } from 'ws';
-import type { Caller } from '../../admission/access.ts';
+import type { Caller } from '../../admission/gate.ts';
 import type { Changes, Listening, Watch } from '../../admission/watch.ts';
 import { NotReadyError, TooManyRequestsError, UnauthenticatedError } from '../../errors.ts';
 import type { Credential } from '../../pve/call.ts';
@@ -118,6 +118,12 @@ export class SyncSockets {
       if (isSame(caller.credential, credential)) socket.close(policyViolation, 'signed out');
   }
 
+  /** Closes the sockets of a user who is gone. */
+  endOf(user: string): void {
+    for (const { socket, caller } of this.#subscribers)
+      if (caller.user === user) socket.close(policyViolation, 'the session has ended');
+  }
+
   /** Closes all sockets; those that do not say goodbye soon are cut. */
   async close(): Promise<void> {
     this.#ended = true;
@@ -135,7 +141,7 @@ export class SyncSockets {
 
   #take(socket: WebSocket, caller: Caller, identify: () => Promise<Caller>): void {
     const listening = this.#watch.listen((changes) => {
-      if (concerns(changes, subscriber.caller.record)) socket.send('sync');
+      if (concerns(changes, subscriber.caller.record)) void this.#tell(subscriber);
     });
     const subscriber: Subscriber = { socket, identify, listening, caller, alive: true, frames: 0 };
     this.#subscribers.add(subscriber);
@@ -184,16 +190,26 @@ export class SyncSockets {
     });
   }
 
-  /** Asks anew who is at each socket, one after the other; PVE being away ends no session. */
+  /** Asks anew who is at each socket, one after the other; before one is told anything it is asked as well. PVE being away ends no session. */
   async #checkAll(): Promise<void> {
-    for (const subscriber of this.#subscribers) {
-      const { socket, identify } = subscriber;
-      try {
-        subscriber.caller = await identify();
-      } catch (error) {
-        if (error instanceof UnauthenticatedError) socket.close(policyViolation, 'the session has ended');
+    for (const subscriber of this.#subscribers) await this.#stands(subscriber);
+  }
+
+  async #tell(subscriber: Subscriber): Promise<void> {
+    if (await this.#stands(subscriber)) subscriber.socket.send('sync');
+  }
+
+  /** Whether the session of a socket still stands; the socket is closed when it does not. */
+  async #stands(subscriber: Subscriber): Promise<boolean> {
+    try {
+      subscriber.caller = await subscriber.identify();
+    } catch (error) {
+      if (error instanceof UnauthenticatedError) {
+        subscriber.socket.close(policyViolation, 'the session has ended');
+        return false;
       }
     }
+    return true;
   }
 }
 

@@ -45,15 +45,15 @@ export function syncRoutes({ app, rooms, identify }: Surface, origins: Origins):
       return { status, reason: STATUS_CODES[status] ?? '', headers, body };
     },
     end: (session) => sockets.end(session),
+    endOf: (user) => sockets.endOf(user),
   });
   app.addHook('preClose', () => sockets.close());
 
-  async function accept({ request, connection, head }: Arrival): Promise<void> {
-    const { headers, socket } = request;
+  async function accept({ request, connection, head, ip }: Arrival): Promise<void> {
+    const { headers } = request;
     mustBeEnabled();
     // Whatever else browsers say of a WebSocket's page, they always say its origin.
     requireSameOrigin({ origin: headers.origin, host: headers.host }, origins);
-    const ip = socket.remoteAddress ?? '';
     await sockets.accept(request, connection, head, () => identify({ method: 'GET', headers, ip }));
   }
 

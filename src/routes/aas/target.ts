@@ -1,7 +1,7 @@
 /** The instance that a route's path names. */
 
-import type { Caller } from '../../admission/access.ts';
 import { admit } from '../../admission/admit.ts';
+import type { Caller } from '../../admission/gate.ts';
 import type { Storages } from '../../admission/inventory.ts';
 import { BadRequestError, type Fault, NotFoundError } from '../../errors.ts';
 import { call } from '../../pve/call.ts';

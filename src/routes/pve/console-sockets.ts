@@ -122,6 +122,12 @@ export class ConsoleSockets {
       if (isSame(console.viewer.credential, credential)) this.#cut(console, policyViolation, 'signed out');
   }
 
+  /** Closes the consoles of a user who is gone. */
+  endOf(user: string): void {
+    for (const console of this.#consoles)
+      if (console.viewer.user === user) this.#cut(console, policyViolation, 'the session has ended');
+  }
+
   /** Closes all consoles; clients that do not say goodbye soon are cut off. */
   async close(): Promise<void> {
     this.#ended = true;

@@ -55,11 +55,12 @@ export function consoleRoutes(app: FastifyInstance, rooms: Rooms, origins: Origi
       return spoken;
     },
     end: (session) => consoles.end(session),
+    endOf: (user) => consoles.endOf(user),
   });
   app.addHook('preClose', () => consoles.close());
 
   async function accept(arrival: Arrival): Promise<void> {
-    const { headers, url = '', socket } = arrival.request;
+    const { headers, url = '' } = arrival.request;
     const asked = readCall(
       { method: 'GET', headers, body: undefined },
       url.replace(/^\/(?:api2\/[a-z]+|api\/proxmox)/, ''),
@@ -67,7 +68,7 @@ export function consoleRoutes(app: FastifyInstance, rooms: Rooms, origins: Origi
     const ticket = ticketOf(asked);
     // Whatever else browsers say of a WebSocket's page, they always say its origin; without cookies it has no rights.
     if (headers.cookie !== undefined) requireSameOrigin({ origin: headers.origin, host: headers.host }, origins);
-    const caller = await identifyAsPve({ method: 'GET', headers, ip: socket.remoteAddress ?? '' }, rooms, origins);
+    const caller = await identifyAsPve({ method: 'GET', headers, ip: arrival.ip }, rooms, origins);
     await consoles.accept(arrival, caller, openerAt(hosts, hostOf(hosts, ticket), asked, caller.credential));
     log.info({ user: caller.user, call: describeCall(asked) }, 'a console was opened');
   }

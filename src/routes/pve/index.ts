@@ -4,6 +4,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { NotFoundError } from '../../errors.ts';
 import { answerTo, withoutRepeats } from '../answering.ts';
 import { identifyAsPve, type Origins, type Sender } from '../caller.ts';
+import { logLevelOf } from '../edge.ts';
 import { readCall, requireKnownForm } from '../reading.ts';
 import type { Rooms } from '../rooms.ts';
 import { answerToUpload, readUploadCall, uploadRoute } from '../upload.ts';
@@ -50,6 +51,7 @@ export async function pveRoutes(app: FastifyInstance, rooms: Rooms): Promise<voi
 /** Says an error to a PVE client, in the format that it asked for. */
 export function sayPveError(error: unknown, { url }: Pick<FastifyRequest, 'url'>, reply: FastifyReply): FastifyReply {
   const spoken = spokenError(formatFor(url), error);
-  if (spoken.status >= 500) reply.log[spoken.status === 500 ? 'error' : 'warn']({ err: error }, 'a call failed');
+  const level = logLevelOf(error);
+  if (level !== undefined) reply.log[level]({ err: error }, 'a call failed');
   return say(reply, spoken);
 }

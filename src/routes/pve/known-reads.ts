@@ -3,8 +3,10 @@
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import { withoutRepeats } from '../answering.ts';
 import { credentialOf } from '../caller.ts';
+import type { AddressOf } from '../client-address.ts';
 import type { Load } from '../load.ts';
 import { readCall } from '../reading.ts';
+import { remembering } from '../remembering.ts';
 import type { Rooms } from '../rooms.ts';
 import { readTarget } from './reading.ts';
 import { handOver, isLifted, plainRead, type Read, takesGzip } from './relay.ts';
@@ -19,15 +21,15 @@ const most = 1000;
 /**
  * Answers what needs no more than a place, a credential that PVE has confirmed in the last seconds, and a row that passes
  * the read on. All else goes on to Fastify untouched; so does what PVE refuses, with the refusal, for it to be said there.
- * `isProxied`: whether the server stands behind proxies that tell the client's address.
  */
 export function takeKnownReads(
   server: Server,
   rooms: Pick<Rooms, 'directory' | 'gate' | 'relay' | 'sessions' | 'stopping'>,
   load: Load,
-  isProxied: boolean,
+  addressOf: AddressOf,
 ): void {
   const readFor = remembering(most, readOf);
+  const asksAbout = remembering(most, (realm) => rooms.directory.asksAbout(realm));
   const onward = server.listeners('request') as ((request: IncomingMessage, response: ServerResponse) => void)[];
   server.removeAllListeners('request');
   server.on('request', (request: IncomingMessage, response: ServerResponse) => {
@@ -36,10 +38,10 @@ export function takeKnownReads(
     };
     const known = knownRead(request);
     if (known === undefined) return goOn();
-    const { read, credential, leave } = known;
+    const { read, user, credential, leave } = known;
     response.on('close', leave);
     const outcome = rooms.relay.read(
-      { call: read.call, as: credential, format: 'json', gzip: takesGzip(request.headers['accept-encoding']) },
+      { call: read.call, user, as: credential, format: 'json', gzip: takesGzip(request.headers['accept-encoding']) },
       { response, begin: (headers) => void response.writeHead(200, 'OK', [...headers, ...linesOfEveryAnswer()]) },
     );
     const refused = () => {
@@ -55,16 +57,15 @@ export function takeKnownReads(
     if (method !== 'GET' || !url.startsWith('/api2/json/') || url.length > longestUrl || rooms.stopping.aborted)
       return undefined;
     if (headers['content-length'] !== undefined || headers['transfer-encoding'] !== undefined) return undefined;
-    if (isProxied && headers['x-forwarded-for'] !== undefined) return undefined;
     const credential = credentialOf(headers);
     const user = credential === null ? undefined : rooms.sessions.known(credential);
     if (credential === null || credential.kind === 'service' || user === undefined) return undefined;
     // Another backend than PVE may have cut the user off.
-    if (rooms.directory.asksAbout(user.slice(user.lastIndexOf('@') + 1))) return undefined;
+    if (asksAbout(user.slice(user.lastIndexOf('@') + 1))) return undefined;
     const read = url.includes('?') ? readOf(url) : readFor(url);
     if (read === undefined || isLifted(rooms.gate, read, user)) return undefined;
-    const leave = load.place(socket.remoteAddress ?? '');
-    return leave && { read, credential, leave };
+    const leave = load.place(addressOf(socket.remoteAddress ?? '', headers['x-forwarded-for']), user);
+    return leave && { read, user, credential, leave };
   }
 }
 
@@ -77,18 +78,4 @@ function readOf(url: string): Read | undefined {
     // Said by the route that finds the same fault.
     return undefined;
   }
-}
-
-/** The pure function with what it found kept, until that is `most` results. */
-function remembering<T>(most: number, find: (key: string) => T | undefined): (key: string) => T | undefined {
-  const kept = new Map<string, T>();
-  return (key) => {
-    const known = kept.get(key);
-    if (known !== undefined) return known;
-    const found = find(key);
-    if (found === undefined) return undefined;
-    if (kept.size >= most) kept.clear();
-    kept.set(key, found);
-    return found;
-  };
 }

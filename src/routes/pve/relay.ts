@@ -34,7 +34,7 @@ export function plainRead(call: Call): Read | undefined {
  * PVE's refusal, or the gate's answer about a guest or a task that is the caller's although PVE does not know it yet.
  */
 export async function relay(
-  rooms: Pick<Rooms, 'gate' | 'relay' | 'sessions' | 'directory'>,
+  rooms: Pick<Rooms, 'gate' | 'relay' | 'sessions' | 'directory' | 'load'>,
   read: Read,
   format: Format,
   request: FastifyRequest,
@@ -43,12 +43,12 @@ export async function relay(
   const asked = outcomes.get(request.raw);
   if (asked !== undefined) return asked;
   const { gate, relay } = rooms;
-  const { user, credential } = await signedInAsPve(request.headers, rooms);
+  const { user, credential } = await signedInAsPve(request, rooms);
   await rooms.directory.mustAdmit(nameOf(user));
   if (isLifted(gate, read, user) || credential.kind === 'service')
     return (await admit(gate, read.call, await callerNamed(user, credential, rooms, request.ip))).answer;
   return relay.read(
-    { call: read.call, as: credential, format, gzip: takesGzip(request.headers['accept-encoding']) },
+    { call: read.call, user, as: credential, format, gzip: takesGzip(request.headers['accept-encoding']) },
     {
       response: reply.raw,
       begin(headers) {

@@ -2,7 +2,7 @@
 
 import { STATUS_CODES } from 'node:http';
 import type { FastifyReply } from 'fastify';
-import { BadRequestError, QuotaExceededError, UnauthenticatedError, UnknownMethodError } from '../../errors.ts';
+import { ApiError, BadRequestError, UnauthenticatedError, UnknownMethodError } from '../../errors.ts';
 import { type Answer, succeeded } from '../../pve/call.ts';
 import { reasonPhrase, refusalOf } from '../edge.ts';
 import type { Format } from './reading.ts';
@@ -28,14 +28,10 @@ export function spokenAnswer(format: Format, answer: Answer): Spoken {
 export function spokenError(format: Format, error: unknown): Spoken {
   const { status, message, headers } = refusalOf(error);
   if (error instanceof UnauthenticatedError) return { status, reason: message, headers, body: null };
-  const told = { status: error instanceof UnknownMethodError ? 501 : status, headers, data: null };
-  if (error instanceof BadRequestError) {
-    const reason = `Parameter verification failed. ${message}`;
-    return failure(format, { ...told, reason, more: errorsIn(joined(error.faults)) });
-  }
-  const overruns = error instanceof QuotaExceededError ? error.overruns : [];
-  const errors = overruns.map(({ resource, sentence }) => ({ field: resource, problem: sentence }));
-  return failure(format, { ...told, reason: message, more: errorsIn(joined(errors)) });
+  const reason = error instanceof BadRequestError ? `Parameter verification failed. ${message}` : message;
+  const more = errorsIn(error instanceof ApiError ? joined(error.faults) : {});
+  const told = error instanceof UnknownMethodError ? 501 : status;
+  return failure(format, { status: told, reason, headers, data: null, more });
 }
 
 /** Sends an answer with the headers that PVE sends; our own name stands in for its. */

@@ -245,9 +245,7 @@ describe('tenants are refused, whatever rights PVE gives them,', () => {
     ['POST', 'nodes/n1/qemu/100/remote_migrate'],
     ['POST', 'nodes/n1/lxc/100/mtunnel'],
     ['GET', 'nodes/n1/lxc/100/mtunnelwebsocket'],
-    ['POST', 'cluster/replication'],
-    ['PUT', 'cluster/replication/100-0'],
-    ['POST', 'nodes/n1/replication/100-0/schedule_now'],
+    ['POST', 'nodes/n1/storage/ab/oci-registry-pull'],
     ['POST', 'nodes/n1/storage/ab/content/ab:vm-100-disk-0'],
     ['DELETE', 'nodes/n1/storage/ab/content/ab:nobodys'],
   ])('%s /%s', (method, path) => {
@@ -319,9 +317,8 @@ describe('parameters of a lifted call', () => {
       ({ method, path }) => method === 'POST' && path === '/nodes/{node}/qemu/{vmid}/config',
     );
     if (config === undefined || !('params' in config)) throw new Error('there is no such row');
-    expect(parameterFaults(config.params, { hostpci0: '0000:01:00,pcie=1', hostpci1: 'mapping=gpu,pcie=0' })).toEqual(
-      [],
-    );
+    for (const hostpci0 of ['0000:01:00,pcie=1', 'mapping=gpu,pcie=0', 'host=0000:01:00,rombar=1,x-vga=0'])
+      expect(parameterFaults(config.params, { hostpci0 }), hostpci0).toEqual([]);
     for (const hostpci0 of ['0000:01:00.0', '0000:01:00,romfile=x', '0000:01:00;0000:02:00', 'mapping=gpu,mdev=x'])
       expect(parameterFaults(config.params, { hostpci0 }), hostpci0).toHaveLength(1);
   });

@@ -6,7 +6,7 @@ import { upstreamSettings } from '../../../src/pve/upstream-settings.ts';
 import { httpServer } from '../../support/listening.ts';
 
 const everything = [
-  ...['VM.Allocate', 'VM.Audit', 'VM.Backup', 'VM.Clone', 'VM.Migrate', 'VM.PowerMgmt', 'VM.Snapshot'],
+  ...['VM.Allocate', 'VM.Audit', 'VM.Backup', 'VM.Clone', 'VM.Migrate', 'VM.PowerMgmt', 'VM.Replicate', 'VM.Snapshot'],
   ...['CDROM', 'CPU', 'Cloudinit', 'Disk', 'HWType', 'Memory', 'Network', 'Options'].map((key) => `VM.Config.${key}`),
   ...['VM.Snapshot.Rollback', 'Datastore.Allocate', 'Datastore.AllocateSpace', 'Datastore.AllocateTemplate'],
   ...['Datastore.Audit', 'Pool.Allocate', 'Pool.Audit', 'Sys.Audit', 'SDN.Use', 'Mapping.Use', 'User.Modify'],
@@ -45,11 +45,14 @@ test('what only some calls need is told apart from what all need, and both are i
   expect(remedyFor(rights, { user: 'svc', realm: 'pve', id: 'gate' })).toContain('"VM.Audit VM.Clone"');
 });
 
-test('PVE 7.4 is not asked for what it does not know', async () => {
-  const held = everything.filter((name) => !/^(?:SDN|Mapping)\./.test(name));
-  const { rights, paths } = await rightsWith('7.4-16', held, readTokenRights);
+test.each([
+  ['7.4-16', /^(?:SDN|Mapping)\.|^VM\.Replicate$/],
+  ['8.4.5', /^VM\.Replicate$/],
+])('PVE %s is not asked for what it does not know', async (version, unknown) => {
+  const held = everything.filter((name) => !unknown.test(name));
+  const { rights, paths } = await rightsWith(version, held, readTokenRights);
   expect(rights).toEqual({ missing: [], lacking: [], excess: [] });
-  expect(paths).not.toContain('/mapping');
+  expect(paths.includes('/mapping')).toBe(!unknown.test('Mapping.Use'));
 });
 
 test('a token that could own the cluster is said to', async () => {

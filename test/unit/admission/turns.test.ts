@@ -146,3 +146,34 @@ test('a long row of changes leaves nothing behind to wait for', async () => {
   expect(begun).toBe(true);
   await next;
 });
+
+test('those that only read an instance run side by side, and not with those that change it', async () => {
+  const turns = new Turns(1000);
+  const begun: string[] = [];
+  const [first, second, change, late] = [
+    work('first', begun),
+    work('second', begun),
+    work('change', begun),
+    work('late', begun),
+  ] as const;
+  const all = [
+    turns.take([101], first.run, [100]),
+    turns.take([102], second.run, [100]),
+    turns.take([100], change.run),
+    turns.take([103], late.run, [100]),
+  ];
+  await later();
+  expect(begun).toEqual(['first', 'second']);
+  second.end();
+  await later();
+  expect(begun).toEqual(['first', 'second']);
+  first.end();
+  await later();
+  expect(begun).toEqual(['first', 'second', 'change']);
+  change.end();
+  await later();
+  expect(begun).toEqual(['first', 'second', 'change', 'late']);
+  late.end();
+  await Promise.all(all);
+  expect(await turns.take([100, 101], async () => 'free')).toBe('free');
+});

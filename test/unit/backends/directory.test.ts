@@ -242,28 +242,97 @@ describe('a new password', () => {
     const [ldap, pve] = [keeper(), keeper()];
     const local = backendWith({}, { setUser: () => ok });
     const own = directoryOf({ local, ldap: ldap.backend, pve: pve.backend });
-    expect(await own.setPassword(alice, 'new', {}, requester)).toEqual([ok, ok]);
+    const by = (backend: string) => ({ ...ok, allResponses: [{ ...ok, backend, outcome: 'done' }] });
+    expect(await own.setPassword(alice, 'new', {}, requester)).toEqual(by('ldap'));
     expect([ldap.told, pve.told]).toEqual([[{ userpassword: 'new' }], []]);
     const without = directoryOf({ local, pve: pve.backend });
-    expect(await without.setPassword(alice, 'new', { oldpassword: 'old' }, requester)).toEqual([ok, ok]);
+    expect(await without.setPassword(alice, 'new', { oldpassword: 'old' }, requester)).toEqual(by('pve'));
     expect(pve.told).toEqual([{ userpassword: 'new', oldpassword: 'old' }]);
   });
 
   test('is stored no further than the first refusal', async () => {
-    const refusal = { ok: false, status: 400, message: 'too short' };
-    const [first, second] = [keeper(refusal), keeper()];
+    const [first, second] = [keeper({ ok: false, status: 400, message: 'too short' }), keeper()];
     const directory = directoryOf({ first: first.backend, second: second.backend });
-    expect(await directory.setPassword(alice, 'new', {}, requester)).toEqual([refusal]);
+    expect(await directory.setPassword(alice, 'new', {}, requester)).toMatchObject({
+      ok: false,
+      status: 400,
+      message: 'too short; nothing is changed',
+      allResponses: [
+        { backend: 'first', outcome: 'refused' },
+        { backend: 'second', outcome: 'untouched' },
+      ],
+    });
     expect(second.told).toEqual([]);
   });
+
+  test.each([
+    [
+      'refuses it',
+      () => ({ ok: false, status: 400, message: 'too short' }),
+      400,
+      'refused',
+      /"first" is changed all the same/,
+    ],
+    [
+      'is away',
+      () => Promise.reject(new UpstreamUnreachableError('gone')),
+      503,
+      'unknown',
+      /"second" may be changed or not/,
+    ],
+  ] as const)(
+    'that is stored where the next backend %s is said to be',
+    async (_, setUser, status, outcome, message) => {
+      const first = keeper();
+      const second = { ...keeper().backend, setUser };
+      const result = await directoryOf({ first: first.backend, second }).setPassword(alice, 'new', {}, requester);
+      expect(result).toMatchObject({
+        ...{ ok: false, status, message: expect.stringMatching(message) },
+        allResponses: [
+          { backend: 'first', outcome: 'kept' },
+          { backend: 'second', outcome },
+        ],
+      });
+    },
+  );
 
   test('is refused where nothing that can be written keeps it', async () => {
     const readOnly = backendWith({}, { openSession: () => ok });
     const directory = directoryOf({ local: backendWith({}, { setUser: () => ok }), readOnly });
-    expect(await directory.setPassword(alice, 'new', {}, requester)).toEqual([
-      { ok: false, status: 501, message: expect.stringContaining('realm pve') },
-    ]);
+    expect(await directory.setPassword(alice, 'new', {}, requester)).toMatchObject({
+      ...{ ok: false, status: 501, message: expect.stringContaining('realm pve') },
+    });
   });
+});
+
+test('a user is deleted in PVE first, also where it is none of the backends of the realm, and is gone at once', async () => {
+  const asked: string[] = [];
+  const holding = (name: string): Backend =>
+    backendWith(
+      { 'bob@ldap': { attributes: {} } },
+      {
+        keys: ['attributes'],
+        delUser: () => {
+          asked.push(name);
+          return { ok: true, status: 200, message: '' };
+        },
+      },
+    );
+  const root = { 'root@pve': { cluster: { admin: true } } };
+  const directory = directoryOf(
+    { ldap: holding('ldap'), pve: holding('pve'), localdb: backendWith(root) },
+    { users: { realm: { ldap: ['ldap'], pve: ['localdb'] }, otherwise: [], any: [] } },
+  );
+  const bob = { id: 'bob', realm: 'ldap' };
+  await directory.mustAdmit(bob);
+  expect(await directory.change({ method: 'delUser', user: bob }, { username: 'root@pve', cookies: {} })).toMatchObject(
+    {
+      ...{ ok: true, allResponses: [{ backend: 'pve' }, { backend: 'ldap' }] },
+    },
+  );
+  expect(asked).toEqual(['pve', 'ldap']);
+  await expect(directory.mustAdmit(bob)).rejects.toThrow('bob@ldap is disabled or does not exist any more');
+  await directory.mustAdmit({ id: 'bob', realm: 'pve' });
 });
 
 describe("a module of one's own", () => {

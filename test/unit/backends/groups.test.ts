@@ -101,6 +101,74 @@ describe('groups that carry limits', () => {
     });
   });
 
+  test('are overruled by what is said of the user alone', async () => {
+    const own = { cluster: { backups: { max: 9 }, pools: { exam: false } } };
+    const directory = directoryOf({ localdb: deciding({ 'alice@ldap': own }, groups), ldap, pve }, listed);
+    const requester = { username: 'alice@ldap', cookies: {} };
+    const records = [
+      await directory.record(alice),
+      (await directory.records()).get('alice@ldap'),
+      await directory.getUser(alice, requester),
+    ];
+    for (const record of records) expect(record?.cluster).toMatchObject({ backups: { max: 9 }, pools: {} });
+    const rows = (await directory.explain(alice, requester)) ?? [];
+    expect(rows.find(({ key }) => key === 'cluster.backups.max')?.source).toEqual({ from: 'user', backend: 'localdb' });
+  });
+
+  test('give their members nothing of who the group is', async () => {
+    const named = { 'students@ldap': { dn: 'cn=students', attributes: { cn: 'Students', mail: 's@example.org' } } };
+    const records = { ...deciding({}, named), keys: ['dn', 'attributes', 'cluster'] as const };
+    const { dn, attributes } = await directoryOf({ localdb: records, ldap, pve }, listed).record(alice);
+    expect([dn, attributes]).toEqual([undefined, { memberOf: [] }]);
+  });
+
+  test("are what backends of the user's realm say, and no others", async () => {
+    const users = { realm: { ldap: ['ldap'], pve: ['pve', 'localdb'] }, otherwise: [], any: [], groups: listed };
+    const directory = directoryOf({ localdb, ldap, pve }, listed, { users });
+    const records = await directory.records();
+    for (const user of [alice, bob]) {
+      expect((await directory.record(user)).cluster).toMatchObject({ pools: {}, backups: { max: 1 } });
+      expect(records.get(formatUserName(user))).toEqual(await directory.record(user));
+    }
+    expect((await directory.record(carl)).cluster.pools).toEqual({ lab: true });
+  });
+
+  test('have whom any backend of their realm says to be in them', async () => {
+    const other = telling({ 'students@ldap': [] });
+    for (const realm of [
+      ['ldap', 'pve', 'localdb'],
+      ['pve', 'ldap', 'localdb'],
+    ]) {
+      const users = { realm: { ldap: realm }, otherwise: [], any: [], groups: ['students@ldap'] };
+      const directory = directoryOf({ localdb, ldap, pve: other }, [], { users, pve: 'none of these' });
+      expect((await directory.record(bob)).cluster.backups).toEqual({ max: 2 });
+      expect((await directory.records()).get('bob@ldap')?.cluster.backups).toEqual({ max: 2 });
+    }
+  });
+
+  test('are shown as all backends for lists tell of them, the last one most', async () => {
+    const [first, last] = [
+      deciding({}, { lab: backup(1) }),
+      deciding({}, { lab: { cluster: { backups: { max: 2 } } } }),
+    ];
+    const boss = deciding({ 'root@pve': { cluster: { admin: true } } }, {});
+    const users = { realm: { pve: ['pve'] }, otherwise: [], any: ['ldap', 'localdb'] };
+    const directory = directoryOf({ localdb: last, ldap: first, pve: boss }, [], { users });
+    const root = { username: 'root@pve', cookies: {} };
+    expect(await directory.getGroup({ id: 'lab' }, root)).toEqual(backup(2));
+    expect((await directory.getAllGroups(root)).get('lab')).toEqual(backup(2));
+  });
+
+  test('that are misspelt, or have no limits, are hinted at; while nobody can tell, they are not', async () => {
+    const known: Backend = { ...ldap, getGroup: ({ id }) => (id === 'nobody' ? null : { dn: `cn=${id}` }) };
+    const away: Backend = { ...pve, getGroup: () => Promise.reject(new Error('away')) };
+    const names = ['students@ldap', 'nobody@ldap', 'empty@ldap', 'everyone'];
+    expect(await directoryOf({ localdb, ldap: known, pve: away }, names).hints()).toEqual([
+      expect.stringMatching(/"nobody@ldap", and there is no such group/),
+      expect.stringMatching(/"empty@ldap", and no backend has limits for it: give some with node \. group set/),
+    ]);
+  });
+
   test('are the listed ones alone', async () => {
     expect((await directoryOf({ localdb, ldap, pve }, listed).record(bob)).cluster.admin).toBe(false);
     expect((await directoryOf({ localdb, ldap, pve }, [...listed, 'cinema@ldap']).record(bob)).cluster.admin).toBe(

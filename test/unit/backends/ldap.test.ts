@@ -1,15 +1,10 @@
 import { connect } from 'node:net';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import {
-  allGroupsOf,
-  type Entry,
-  entryOf,
-  listedGroups,
-  nameIn,
-  valuesOf,
-} from '../../../src/backends/ldap-entries.ts';
+import { type Entry, entryOf, nameIn, valuesOf } from '../../../src/backends/ldap-entries.ts';
+import { groupsAmong } from '../../../src/backends/ldap-groups.ts';
 import { dnKey, escapeDnValue, parseDn } from '../../../src/backends/ldap-names.ts';
+import { ldapSettings } from '../../../src/backends/ldap-settings.ts';
 import { LdapStream } from '../../../src/backends/ldap-stream.ts';
 import { tcpServer } from '../../support/listening.ts';
 
@@ -92,6 +87,21 @@ describe('an entry', () => {
     expect(nameIn(entry(dn, attributes), 'uid')).toBe(name);
   });
 
+  /** The names of the groups of alice among these. */
+  async function groupsOf(alice: Entry, listed: readonly Entry[], settings: object): Promise<readonly string[]> {
+    const bind = { dn: 'cn=proxy,dc=x', password: 'x' };
+    const given = {
+      url: 'ldap://x',
+      realm: 'ldap',
+      bind,
+      users: { base: 'dc=x' },
+      groups: { base: 'dc=x', ...settings },
+    };
+    const { groups } = ldapSettings.parse(given);
+    if (groups === null) throw new Error('there are groups');
+    return (await groupsAmong(listed, groups)({ entry: alice, name: 'alice' })).map(({ dn }) => dn);
+  }
+
   test.each(['member', 'memberOf'] as const)('is in groups within groups up to a level, by %s', async (membership) => {
     const names = ['a', 'b', 'c', 'd'];
     const groups = names.map((name, index) =>
@@ -102,11 +112,49 @@ describe('an entry', () => {
     );
     groups[0] = entry('cn=a', { member: ['uid=alice', 'cn=d'], memberOf: 'cn=b' });
     const alice = entry('uid=alice', { memberOf: ['cn=a', 'cn=unknown'] });
-    const of = async (levels: number) =>
-      (await allGroupsOf(alice, levels, listedGroups(groups, { member: 'member', membership }))).map(({ dn }) => dn);
+    const of = (nested: number) => groupsOf(alice, groups, { member: 'member', membership, nested });
     expect(await of(0)).toEqual(['cn=a']);
     expect(await of(2)).toEqual(['cn=a', 'cn=b', 'cn=c']);
     expect(await of(10)).toEqual(['cn=a', 'cn=b', 'cn=c', 'cn=d']);
+  });
+
+  test.each<[string, Readonly<Record<string, string | string[]>>, boolean]>([
+    ['a groupOfNames by member', { objectClass: ['top', 'GroupOfNames'], member: ['', 'uid=alice'] }, true],
+    ['a groupOfUniqueNames by uniqueMember', { objectClass: 'groupOfUniqueNames', uniqueMember: 'uid=alice' }, true],
+    ['one of an earlier alice', { objectClass: 'groupOfUniqueNames', uniqueMember: "uid=alice#'0101'B" }, false],
+    ['a posixGroup by memberUid', { objectClass: 'posixGroup', memberUid: 'alice' }, true],
+    ['a posixGroup by another spelling', { objectClass: 'posixGroup', memberUid: ['Alice', 'uid=alice'] }, false],
+    ['a posixGroup by member', { objectClass: 'posixGroup', member: 'uid=alice' }, false],
+    ['a groupOfNames by memberUid', { objectClass: ['posixGroup', 'groupOfNames'], memberUid: 'alice' }, false],
+    ['a class of its own by member', { objectClass: 'club', member: 'uid=alice', memberUid: 'bob' }, true],
+    ['a class of its own by memberUid', { objectClass: 'club', memberUid: 'alice' }, false],
+  ])('is in %s: %j is %j', async (_, attributes, isIn) => {
+    expect(await groupsOf(entry('uid=alice'), [entry('cn=g', attributes)], {})).toEqual(isIn ? ['cn=g'] : []);
+  });
+
+  test('is in no group by a posixGroup that is in it', async () => {
+    const groups = [
+      entry('cn=posix', { objectClass: 'posixGroup', memberUid: 'alice', memberOf: 'cn=outer' }),
+      entry('cn=outer', { objectClass: 'groupOfNames', member: 'cn=posix' }),
+    ];
+    for (const membership of ['member', 'memberOf'])
+      expect(await groupsOf(entry('uid=alice'), groups, { membership, nested: 5 })).toEqual(['cn=posix']);
+  });
+
+  test('is not in a group by a name that a group within it seems to have', async () => {
+    const groups = [
+      entry('cn=inner', { objectClass: 'groupOfNames', member: 'uid=alice' }),
+      entry('cn=odd', { objectClass: 'posixGroup', memberUid: ['null', 'undefined', 'uid=alice', 'cn=inner'] }),
+      entry('cn=text', { objectClass: 'groupOfNames', member: 'alice' }),
+    ];
+    expect(await groupsOf(entry('uid=alice'), groups, { nested: 3 })).toEqual(['cn=inner']);
+  });
+
+  test('is in groups by the attribute that the configuration names, whatever their class', async () => {
+    const club = entry('cn=g', { objectClass: 'groupOfNames', keeper: 'alice', memberUid: 'alice' });
+    expect(await groupsOf(entry('uid=alice'), [club], { member: 'memberUid' })).toEqual(['cn=g']);
+    expect(await groupsOf(entry('uid=alice'), [club], { member: 'keeper', holds: 'name' })).toEqual(['cn=g']);
+    expect(await groupsOf(entry('uid=alice'), [club], { member: 'keeper' })).toEqual([]);
   });
 });
 

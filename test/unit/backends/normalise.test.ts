@@ -110,15 +110,19 @@ describe('what makes no sense is told with its path', () => {
 });
 
 const names = fc.constantFrom('a', 'b', 'constructor', '__proto__');
+const lists = fc.array(fc.record({ match: names, name: names, max: fc.nat() }), { maxLength: 2 });
+const limitOf = <T>(limit: fc.Arbitrary<T>) =>
+  fc.record({ global: limit, nodes: fc.dictionary(names, limit) }, { requiredKeys: ['nodes'] });
+const networkTemplate = fc.record(
+  { type: names, bridge: names, vlan: fc.integer({ min: 1, max: 4094 }), ip: fc.constantFrom('dhcp', 'manual') },
+  { requiredKeys: ['type', 'bridge'] },
+);
 const amounts = fc.record({ max: fc.oneof(fc.nat(), fc.constant('unlimited' as const)) });
 const patch: fc.Arbitrary<RecordPatch> = fc.record(
   {
     dn: fc.string(),
-    attributes: fc.dictionary(fc.constantFrom('cn', 'mail'), fc.string()),
-    resources: fc.record(
-      { cores: fc.record({ global: amounts, nodes: fc.dictionary(names, amounts) }, { requiredKeys: ['nodes'] }) },
-      { requiredKeys: [] },
-    ),
+    attributes: fc.record({ cn: fc.string(), mail: fc.string(), memberOf: fc.array(names) }, { requiredKeys: [] }),
+    resources: fc.record({ cores: limitOf(amounts), cpu: limitOf(lists) }, { requiredKeys: [] }),
     cluster: fc.record(
       {
         admin: fc.boolean(),
@@ -128,19 +132,49 @@ const patch: fc.Arbitrary<RecordPatch> = fc.record(
       },
       { requiredKeys: [] },
     ),
-    templates: fc.record({
-      instances: fc.record({
-        qemu: fc.dictionary(
-          names,
-          fc.record({ value: fc.string(), resource: fc.constantFrom(null, { name: 'network', amount: 1 }) }),
-        ),
-      }),
-    }),
+    templates: fc.record(
+      {
+        instances: fc.record({
+          qemu: fc.dictionary(
+            names,
+            fc.record({ value: fc.string(), resource: fc.constantFrom(null, { name: 'network', amount: 1 }) }),
+          ),
+        }),
+        network: fc.record({ qemu: networkTemplate, lxc: networkTemplate }, { requiredKeys: [] }),
+      },
+      { requiredKeys: [] },
+    ),
   },
   { requiredKeys: [] },
 );
 
+/** Everything that a patch says, by where it says it: what is given as a whole is one thing, and an empty object nothing. */
+function sayings(value: unknown, path: readonly string[] = []): readonly (readonly [string, unknown])[] {
+  const [section, part] = path;
+  const isWhole = (section === 'cluster' && part === 'vmid') || (part === 'instances' && path.length === 4);
+  if (typeof value !== 'object' || value === null || Array.isArray(value) || isWhole)
+    return [[JSON.stringify(path), value]];
+  return Object.entries(value).flatMap(([key, inner]) => sayings(inner, [...path, key]));
+}
+
 describe('merging', () => {
+  test('says all that either says, and where both speak what the last one says', () => {
+    fc.assert(
+      fc.property(fc.array(patch, { maxLength: 4 }), (patches) => {
+        const said = new Map(patches.flatMap((one) => sayings(one)));
+        expect(new Map(sayings(patches.reduce(mergeRecords, {})))).toEqual(said);
+      }),
+    );
+  });
+
+  test('replaces a limit whole whose form is another', () => {
+    const [amount, list] = [{ max: 4 }, [{ match: 'a', name: 'a', max: 1 }]];
+    const limit = (global: typeof amount | typeof list) =>
+      ({ resources: { odd: { global, nodes: {} } } }) as RecordPatch;
+    expect(mergeRecords(limit(amount), limit(list))).toEqual(limit(list));
+    expect(mergeRecords(limit(list), limit(amount))).toEqual(limit(amount));
+  });
+
   test('does not depend on how the patches are grouped', () => {
     fc.assert(
       fc.property(patch, patch, patch, (a, b, c) => {
@@ -185,12 +219,11 @@ describe('merging', () => {
     expect(templates.instances.qemu).toEqual({ net0: { value: 'e1000', resource: null } });
   });
 
-  test('false takes a pool away that an earlier backend gave', () => {
-    const merged = mergeRecords(
-      { cluster: { pools: { lab: true, web: true } } },
-      { cluster: { pools: { lab: false } } },
-    );
-    expect(completeRecord(merged).cluster.pools).toEqual({ web: true });
+  test.each(['pools', 'nodes'] as const)('false takes one of the %s away that an earlier backend gave', (key) => {
+    const given = { cluster: { [key]: { lab: true, web: true } } };
+    const taken = { cluster: { [key]: { lab: false } } };
+    expect(completeRecord(mergeRecords(given, taken)).cluster[key]).toEqual({ web: true });
+    expect(completeRecord(mergeRecords(taken, given)).cluster[key]).toEqual({ lab: true, web: true });
   });
 
   test('what nobody says is nothing allowed', () => {

@@ -163,6 +163,8 @@ describe('the command line', () => {
     [['user'], 'Incomplete command: expected list, get, set after "user".'],
     [['--confg', 'x'], 'Unknown option --confg (did you mean "--config"?).'],
     [['user', 'get', 'nobody@pve'], 'There is no local user nobody@pve.'],
+    [['config', 'check', 'other.json'], '"config check" takes nothing more, got "other.json".'],
+    [['owner', 'set', '105', 'alice@pve', '--dry-run'], '"owner set" does not know --dry-run.'],
   ])('%j is misuse: code 2, and a hint', (args, message) => {
     expect(node(...args)).toMatchObject({ status: 2, stderr: `${message}\nSee: node . --help\n`, stdout: '' });
   });

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { beyondGuest, beyondIn, beyondMeasure, isAllowed, isForRoot } from '../../../src/pve/beyond.ts';
+import { beyondGuest, beyondIn, beyondMeasure, familyOf, isAllowed, isForRoot } from '../../../src/pve/beyond.ts';
 import type { GuestType } from '../../../src/pve/instance.ts';
 
 describe('what PVE takes from root alone', () => {
@@ -60,4 +60,11 @@ test('a name is allowed by itself or by its family, and by nothing else', () => 
 
 test('what can be allowed and what cannot are kept apart', () => {
   expect(Object.keys(beyondGuest).filter((name) => Object.hasOwn(beyondMeasure, name))).toEqual([]);
+});
+
+test('a slot is of its family where PVE has it, and of none where it has not', () => {
+  const last = ['net31', 'ide3', 'sata5', 'scsi30', 'virtio15', 'mp255', 'unused255', 'hostpci15', 'usb13', 'numa7'];
+  for (const name of ['net0', ...last]) expect(familyOf(name), name).toBe(name.replace(/\d+$/, '[n]'));
+  const none = ['net32', 'ide4', 'sata6', 'scsi31', 'virtio16', 'mp256', 'unused256', 'hostpci16', 'usb14', 'numa8'];
+  for (const name of [...none, 'net', 'net00', 'net-1', 'constructor0', 'efidisk0']) expect(familyOf(name)).toBe(name);
 });

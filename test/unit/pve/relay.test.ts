@@ -9,11 +9,13 @@ import { Hosts } from '../../../src/pve/hosts.ts';
 import { type Reading, Relay } from '../../../src/pve/relay.ts';
 import { upstreamSettings } from '../../../src/pve/upstream-settings.ts';
 import { httpServer, type Listening, tcpServer, unusedUrl } from '../../support/listening.ts';
+import { until } from '../../support/site.ts';
 
 const MiB = 1024 ** 2;
 const token = { user: 'svc', realm: 'pve', id: 'gate', uuid: 'top-secret' };
 const reading: Reading = {
   call: call('GET', '/nodes/n1/storage/{}/content', ['local'], { content: 'iso,backup' }),
+  user: 'alice@pve',
   as: { kind: 'ticket', ticket: 'PVE:alice@pve:65F0A0B1::abc=' },
   format: 'json',
   gzip: false,
@@ -255,4 +257,37 @@ test('JSON beyond any that PVE sends is cut', async () => {
   });
   await using relayed = await relayTo(server.url);
   await expect((await fetch(relayed.url)).arrayBuffer()).rejects.toThrow();
+});
+
+test('a user whose reads are slow waits for their own, and leaves connections to the others', async () => {
+  const released = Promise.withResolvers<void>();
+  let slow = 0;
+  await using pve = await httpServer(async (_, response) => {
+    slow += 1;
+    if (slow <= 2) await released.promise;
+    response.writeHead(200, json).end('{"data":1}');
+  });
+  const settings = upstreamSettings.parse({ url: pve.url, token, connections: 4, deadlines: { read: 60 } });
+  const hosts = new Hosts(settings, { log: { warn: () => {} } });
+  const relay = new Relay(settings, hosts);
+  const outcomes: unknown[] = [];
+  await using front = await httpServer(async (message, response) => {
+    const begin = (headers: readonly string[]) => void response.writeHead(200, 'OK', [...headers]);
+    const user = String(message.headers.user);
+    outcomes.push([user, await relay.read({ ...reading, user }, { response, begin })]);
+  });
+  const ask = async (user: string, signal?: AbortSignal) =>
+    (await fetch(front.url, { headers: { user }, ...(signal && { signal }) })).status;
+
+  const hangUp = new AbortController();
+  const held = [1, 2, 3].map(() => ask('mallory@pve'));
+  await until('PVE has two of them', () => slow === 2);
+  const impatient = ask('mallory@pve', hangUp.signal).catch(() => 'gone');
+  expect([await ask('alice@pve'), await ask('bob@pve')]).toEqual([200, 200]);
+  hangUp.abort();
+  expect(await impatient).toBe('gone');
+  released.resolve();
+  expect(await Promise.all(held)).toEqual([200, 200, 200]);
+  await until('all have ended', () => outcomes.length === 6);
+  await Promise.all([relay.close(), hosts.close()]);
 });

@@ -46,3 +46,37 @@ test('who gives up waiting never begins and leaves the place to the next', async
   await first;
   expect(await third).toBe('third');
 });
+
+test('of one party no more than its share runs or waits, and who has the least is next', async () => {
+  const slots = new Slots(4, 4, 2);
+  const ends = new Map<string, PromiseWithResolvers<void>>();
+  const begin = (party: string, name: string) =>
+    slots.run(
+      () => {
+        const end = Promise.withResolvers<void>();
+        ends.set(name, end);
+        return end.promise;
+      },
+      undefined,
+      party,
+    );
+  const begun = () => [...ends.keys()];
+  const ended = async (name: string) => {
+    ends.get(name)?.resolve();
+    ends.delete(name);
+    await new Promise(setImmediate);
+  };
+
+  const all = [begin('a', 'a1'), begin('a', 'a2'), begin('a', 'a3'), begin('a', 'a4'), begin('b', 'b1')];
+  expect(begun()).toEqual(['a1', 'a2', 'b1']);
+  expect([slots.isFullFor('a'), slots.isFullFor('b'), slots.full]).toEqual([true, false, false]);
+  all.push(begin('b', 'b2'), begin('b', 'b3'), begin('c', 'c1'));
+  expect([begun(), slots.full]).toEqual([['a1', 'a2', 'b1', 'b2'], true]);
+
+  await ended('a1');
+  expect(begun()).toEqual(['a2', 'b1', 'b2', 'c1']);
+  await ended('b1');
+  expect(begun()).toEqual(['a2', 'b2', 'c1', 'a3']);
+  for (const name of ['c1', 'a2', 'a3', 'b2', 'a4', 'b3']) await ended(name);
+  await Promise.all(all);
+});

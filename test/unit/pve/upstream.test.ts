@@ -227,9 +227,29 @@ describe('requests', () => {
       }, 20);
     });
     const upstream = connect(server.url, { connections: 3 });
-    const answers = await Promise.all(Array.from({ length: 12 }, () => upstream.send(write, none)));
+    const answers = await Promise.all(Array.from({ length: 12 }, () => upstream.send(write, { kind: 'service' })));
     expect(answers.every(({ status }) => status === 200)).toBe(true);
     expect(most).toBe(3);
+  });
+
+  test.each([read, write])('one user who is answered slowly leaves connections to the others', async (asked) => {
+    const released = Promise.withResolvers<void>();
+    let slow = 0;
+    await using server = await httpServer(async (request, response) => {
+      if (String(request.headers.authorization).includes('mallory')) {
+        slow += 1;
+        await released.promise;
+      }
+      response.end('{"data":1}');
+    });
+    const upstream = connect(server.url, { connections: 4 });
+    const as = (user: string) => ({ kind: 'token', token: `${user}@pve!ci=s` }) as const;
+    const flood = Array.from({ length: 12 }, () => upstream.send(asked, as('mallory')));
+    expect((await upstream.send(asked, as('alice'))).data).toBe(1);
+    expect((await upstream.send(asked, { kind: 'service', for: 'bob@pve' })).data).toBe(1);
+    expect(slow).toBeLessThanOrEqual(2);
+    released.resolve();
+    expect(await Promise.all(flood)).toHaveLength(12);
   });
 });
 

@@ -8,6 +8,7 @@ import type { Absence, Aim, Claim, Reservation, Sighting } from '../../../src/qu
 import { Ledger } from '../../../src/quota/ledger.ts';
 import { type Quota, quotaOf } from '../../../src/quota/limits.ts';
 import type { UserRecord } from '../../../src/quota/record.ts';
+import type { ReservationRequest } from '../../../src/quota/request.ts';
 import { resourcesSchema } from '../../../src/quota/resources.ts';
 import type { Line, Usage } from '../../../src/quota/usage.ts';
 import { type Database, openDatabase } from '../../../src/store/database.ts';
@@ -109,7 +110,12 @@ export class Books implements Disposable {
     return this.ledger.see(found, this.ledger.stamp());
   }
 
-  reserve(by: string, aims: Aim | readonly Aim[], waived = false): Promise<Reservation> {
+  reserve(
+    by: string,
+    aims: Aim | readonly Aim[],
+    waived = false,
+    copied: Pick<ReservationRequest, 'copies' | 'sources'> = {},
+  ): Promise<Reservation> {
     return this.ledger.reserve({
       by,
       address: '192.0.2.7',
@@ -118,6 +124,7 @@ export class Books implements Disposable {
       aims: [aims].flat(),
       quotas: this.quotas(),
       waived,
+      ...copied,
     });
   }
 

@@ -52,8 +52,8 @@ describe('while the database cannot be written', () => {
   test('refusals wait to be written, but not without end', () => {
     using books = someBooks();
     hinder(books);
-    const refusal = { user: alice, address: '192.0.2.7', call: 'POST', vmid: 100, verdict: 'forbidden' };
-    for (let n = 1; n <= 10_050; n += 1) books.ledger.refused({ ...refusal, detail: n });
+    const refusal = { address: '192.0.2.7', call: 'POST', vmid: 100, verdict: 'forbidden' };
+    for (let n = 1; n <= 10_050; n += 1) books.ledger.refused({ ...refusal, user: `user${n % 100}@pve`, detail: n });
 
     mend(books);
     books.ledger.save();

@@ -52,3 +52,8 @@ test.each([
 ])('the ticket of %j is read', (header) => {
   expect(readCookies(header).PVEAuthCookie).toBe(ticket);
 });
+
+test('a header of nothing but white space keeps nobody waiting', () => {
+  expect(readCookies(`a=b${' '.repeat(400_000)}x`)).toEqual({ a: `b${' '.repeat(400_000)}x` });
+  expect(readCookies(' '.repeat(400_000))).toEqual({});
+});

@@ -1,8 +1,14 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { BadRequestError, NotReadyError, TooManyRequestsError, UpstreamDeadlineError } from '../../../src/errors.ts';
+import {
+  BadRequestError,
+  NotReadyError,
+  NotSupportedError,
+  TooManyRequestsError,
+  UpstreamDeadlineError,
+} from '../../../src/errors.ts';
 import { fieldOf, formOf } from '../../../src/routes/aas/form.ts';
-import { plainText, reasonPhrase, refusalOf } from '../../../src/routes/edge.ts';
+import { logLevelOf, plainText, reasonPhrase, refusalOf } from '../../../src/routes/edge.ts';
 
 test.each<[unknown, object]>([
   [
@@ -61,4 +67,14 @@ test.each([
   [{ mp: '/srv' }, '/srv'],
 ])('the field of %j is %j', (form: Readonly<Record<string, string>>, value) => {
   expect(fieldOf(form, 'mp')).toBe(value);
+});
+
+test.each([
+  [new TypeError('ours'), 'error'],
+  [new UpstreamDeadlineError('late'), 'warn'],
+  [new NotSupportedError('no such method'), undefined],
+  [new NotReadyError('busy', 1), undefined],
+  [Object.assign(new Error('too large'), { statusCode: 413 }), undefined],
+])('the log is told of %s as %s, and nobody fills it with refusals', (error, level) => {
+  expect(logLevelOf(error)).toBe(level);
 });

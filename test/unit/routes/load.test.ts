@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { type Sample, strainOf } from '../../../src/routes/load.ts';
+import { Load, type Sample, strainOf } from '../../../src/routes/load.ts';
 
 const GiB = 1024 ** 3;
 
@@ -20,4 +20,19 @@ test.each([
   ['a container with room', { memoryLimit: 4 * GiB }, undefined],
 ] as const)('%s takes on what it can', (_, sample, strain) => {
   expect(strainOf({ ...well, ...sample })).toBe(strain);
+});
+
+test('a user has a share of the places, which are free again when they leave', () => {
+  const load = new Load(8);
+  try {
+    const [first, ...others] = [1, 2, 3, 4].map((n) => load.place(`192.0.2.${n}`, 'alice@pve'));
+    expect([first, ...others].every((leave) => leave !== undefined)).toBe(true);
+    expect(load.place('192.0.2.5', 'alice@pve')).toBeUndefined();
+    expect(load.place('192.0.2.5', 'bob@pve')).toBeDefined();
+    first?.();
+    expect(load.place('192.0.2.5', 'alice@pve')).toBeDefined();
+    expect(load.running).toBe(5);
+  } finally {
+    load.close();
+  }
 });

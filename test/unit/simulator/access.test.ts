@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { Access, normalisePath } from '../../../simulator/access.ts';
+import type { Caller } from '../../../simulator/call.ts';
 import { Cluster } from '../../../simulator/cluster.ts';
-import type { Caller } from '../../../simulator/method.ts';
 import { builtInRoles, privileges } from '../../../simulator/roles.ts';
 import { Tasks } from '../../../simulator/tasks.ts';
 

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import type { Caller } from '../../../simulator/method.ts';
+import type { Caller } from '../../../simulator/call.ts';
 import { totpCode } from '../../../simulator/second-factors.ts';
 import { alice, makeWorld, root, type World } from './world.ts';
 

@@ -76,6 +76,14 @@ describe('backing up', () => {
     expect(world.cluster.tasks.list()).toHaveLength(3);
   });
 
+  test('makes as many of a guest as it is named times', () => {
+    const world = makeWorld();
+    world.vm(100);
+    expect(dump(world, { vmid: '100,100' })).toBe('OK');
+    const made = [...world.cluster.volumes.ofGuest(100)].filter(({ content }) => content === 'backup');
+    expect(made).toHaveLength(2);
+  });
+
   test('takes the guests of a pool, or all of the node but some', () => {
     const world = makeWorld();
     for (const vmid of [100, 101, 102]) world.vm(vmid, vmid === 101 ? { pool: 'alice' } : {});

@@ -156,7 +156,7 @@ test.each([
   await once(socket, 'close');
 });
 
-test('a ticket of a console can be verified by whoever was shown it, and SPICE goes elsewhere', async () => {
+test('a ticket of a console can be verified by whoever was shown it', async () => {
   const { ticket, port, user, upid } = await offer('termproxy');
   const verify = (form: Record<string, string>) =>
     post('/access/vncticket', 'nobody', {
@@ -170,6 +170,39 @@ test('a ticket of a console can be verified by whoever was shown it, and SPICE g
   expect((await verify({ port: String(port + 1) })).status).toBe(401);
   expect((await verify({ port: String(port), privs: 'VM.Allocate' })).status).toBe(401);
   simulator.cluster.tasks.stop(upid);
-  const spice = await post<{ proxy: string }>('/nodes/n1/qemu/100/spiceproxy');
-  expect(spice.data.proxy).toBe('http://n1:3128');
+});
+
+test('SPICE goes to the address that is asked for, else to the node, and only where a guest speaks it', async () => {
+  const settings = (path: string, form = {}) =>
+    post<Record<string, string>>(`/nodes/n1/${path}/spiceproxy`, 'alice', form);
+  expect((await settings('qemu/100')).status).toBe(500);
+  simulator.cluster.guests.get(100)?.config.set('vga', 'qxl');
+  const { data } = await settings('qemu/100');
+  const keys = ['ca', 'host', 'host-subject', 'password', 'proxy', 'title', 'tls-port', 'type'];
+  expect(Object.keys(data)).toEqual(expect.arrayContaining(keys));
+  expect([data.proxy, data.title, data.host]).toEqual([
+    'http://n1:3128',
+    expect.stringMatching(/^VM 100 - /),
+    expect.stringMatching(/^pvespiceproxy:[0-9a-f]+:100:n1:/),
+  ]);
+  expect((await settings('qemu/100', { proxy: 'fd00::1' })).data.proxy).toBe('http://[fd00::1]:3128');
+  expect((await settings('qemu/100', { proxy: 'no/name' })).status).toBe(400);
+});
+
+test("a node's shell is for those who have its console, and starts nothing but a login for them", async () => {
+  const shell = (kind: string, form = {}) => post<Offer>(`/nodes/n1/${kind}`, 'alice', form);
+  for (const kind of ['vncshell', 'termproxy', 'spiceshell']) expect((await shell(kind)).status).toBe(403);
+  simulator.cluster.access.setAcl('/nodes/n1', { users: ['alice@pve'] }, 'PVESysAdmin');
+  expect((await shell('vncshell', { cmd: 'upgrade' })).status).toBe(403);
+  expect((await shell('vncshell', { 'cmd-opts': 'x' })).status).toBe(400);
+  expect((await shell('spiceshell')).data).toMatchObject({ title: "Shell on 'n1'", proxy: 'http://n1:3128' });
+  const { data: offered } = await shell('termproxy');
+  expect(offered.upid).toMatch(/:vncshell::/);
+  expect(await refusal(door(offered))).toBe(401);
+  const socket = open(door(offered).replace('/qemu/100', ''));
+  await once(socket, 'open');
+  socket.send(`${offered.user}:${offered.ticket}\n`);
+  expect(await heard(socket)).toBe('OK');
+  socket.terminate();
+  simulator.cluster.access.removeAcl('/nodes/n1', { users: ['alice@pve'] }, 'PVESysAdmin');
 });

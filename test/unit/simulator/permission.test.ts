@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { Access } from '../../../simulator/access.ts';
-import type { Caller, Check, Permissions } from '../../../simulator/method.ts';
+import type { Caller } from '../../../simulator/call.ts';
+import type { Check, Permissions } from '../../../simulator/method.ts';
 import { demandPermission } from '../../../simulator/permission.ts';
 
 const alice: Caller = { user: 'alice@pve' };

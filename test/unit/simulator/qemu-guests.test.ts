@@ -316,6 +316,39 @@ describe('writing the configuration of a stopped VM', () => {
   });
 });
 
+test('a volume that stays where it is keeps the size that is said, or none; one that is attached anew gets its real one', () => {
+  const world = makeWorld();
+  const write = (scsi0: string) => {
+    world.call('PUT', `${qemu}/config`, { vmid: 100, scsi0 });
+    return world.config(100).scsi0;
+  };
+  world.vm(100, { scsi0: 'ceph:4' });
+  expect(write('ceph:vm-100-disk-0,discard=on')).toBe('ceph:vm-100-disk-0,discard=on');
+  expect(write('ceph:vm-100-disk-0,size=1G')).toBe('ceph:vm-100-disk-0,size=1G');
+  world.call('PUT', `${qemu}/config`, { vmid: 100, delete: 'scsi0' });
+  expect(write('ceph:vm-100-disk-0,size=1G')).toBe('ceph:vm-100-disk-0,size=4G');
+});
+
+test.each([
+  ['virtio,bridge=vmbr0', []],
+  ['virtio,bridge=vmbr0,tag=10', ['vmbr0/10']],
+  ['virtio,bridge=vmbr0,trunks=10;11', ['vmbr0/10', 'vmbr0/11']],
+])('the card %s is for who may use its bridge, or its VLANs %j', (net0, vlans) => {
+  const world = makeWorld();
+  const { access } = world.cluster;
+  access.addRole('Cards', ['VM.Config.Network', 'VM.Config.Options']);
+  world.vm(100, { pool: 'alice' });
+  access.removeAcl('/pool/alice', { users: [alice.user] }, 'QuotaTenant');
+  access.setAcl('/vms', { users: [alice.user] }, 'Cards');
+  const write = () => world.call('PUT', `${qemu}/config`, { vmid: 100, net0 }, { caller: alice });
+  for (const network of vlans.length === 0 ? ['vmbr0'] : vlans) {
+    expect(write).toThrow(`/sdn/zones/localnetwork/${network}, SDN.Use`);
+    access.setAcl(`/sdn/zones/localnetwork/${network}`, { users: [alice.user] }, 'PVESDNUser');
+  }
+  write();
+  expect(world.config(100).net0).toContain('bridge=vmbr0');
+});
+
 describe('writing the configuration of a running VM', () => {
   test('leaves cores pending until the next start, and shows the future', () => {
     const world = makeWorld();

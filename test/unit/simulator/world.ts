@@ -2,9 +2,9 @@
 
 import { Access } from '../../../simulator/access.ts';
 import { addVolume } from '../../../simulator/administrator.ts';
+import type { Caller, Verb } from '../../../simulator/call.ts';
 import { Cluster } from '../../../simulator/cluster.ts';
 import type { Fault } from '../../../simulator/faults.ts';
-import type { Caller, Verb } from '../../../simulator/method.ts';
 import { methods } from '../../../simulator/methods/index.ts';
 import { demandPermission } from '../../../simulator/permission.ts';
 import { verifyParameters } from '../../../simulator/schema.ts';

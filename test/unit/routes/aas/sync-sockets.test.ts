@@ -2,10 +2,11 @@ import { once } from 'node:events';
 import { createServer } from 'node:http';
 import { connect } from 'node:net';
 import { expect, test } from 'vitest';
-import type { Caller } from '../../../../src/admission/access.ts';
+import type { Caller } from '../../../../src/admission/gate.ts';
 import { Watch } from '../../../../src/admission/watch.ts';
 import { completeRecord } from '../../../../src/backends/normalise.ts';
 import { NotReadyError, UnauthenticatedError, UpstreamUnreachableError } from '../../../../src/errors.ts';
+import type { ClusterNode } from '../../../../src/pve/listing.ts';
 import { commandIn, SyncSockets, type SyncSocketsOptions } from '../../../../src/routes/aas/sync-sockets.ts';
 import { listening } from '../../../support/listening.ts';
 import { until } from '../../../support/site.ts';
@@ -18,9 +19,9 @@ async function serving(
   identify: () => Promise<Caller>,
   options: Partial<Omit<SyncSocketsOptions, 'watch' | 'rates'>> = {},
 ) {
-  const inventory = { nodes: [], guests: new Map(), list: async () => {} };
+  const inventory = { nodes: [] as readonly ClusterNode[], guests: new Map(), list: async () => {} };
   const watch = new Watch({ inventory, log: { warn: () => {} } });
-  const sockets = new SyncSockets({ watch, rates: { min: 1, max: 60 }, ...options });
+  const sockets = new SyncSockets({ watch, rates: { min: 0.01, max: 60 }, ...options });
   const errors: unknown[] = [];
   const server = createServer().on('upgrade', (request, connection, head) => {
     sockets.accept(request, connection, head, identify).catch((error: unknown) => {
@@ -32,6 +33,8 @@ async function serving(
   return {
     site: { url },
     sockets,
+    /** What the cluster is seen to have. */
+    inventory,
     errors,
     async [Symbol.asyncDispose]() {
       await sockets.close();
@@ -67,6 +70,23 @@ test('a socket ends when its session does, and stays while nobody can tell', asy
   answer = new UnauthenticatedError('expired');
   await until('it is closed', () => open.code === 1008);
   expect(all.sockets.size).toBe(0);
+});
+
+test('whose session has ended is told of no change any more, however long ago it was asked', async () => {
+  let gone = false;
+  const identify = async () => {
+    if (gone) throw new UnauthenticatedError('expired');
+    return alice;
+  };
+  await using all = await serving(identify);
+  await using open = await openSync(all.site, undefined);
+  open.socket.send('rate 0.01');
+  all.inventory.nodes = [{ node: 'n1', status: 'online' } as ClusterNode];
+  await until('it hears of a node', () => open.heard.length === 1);
+  gone = true;
+  all.inventory.nodes = [];
+  await until('it is closed', () => open.code === 1008);
+  expect(open.heard).toEqual(['sync']);
 });
 
 test('a client that answers no ping is cut off', async () => {

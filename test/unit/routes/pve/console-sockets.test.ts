@@ -39,7 +39,7 @@ async function setting({
   const front = await listening(
     createServer().on('upgrade', (request, connection, head) => {
       const viewer = { user: 'alice@pve', credential };
-      void consoles.accept({ request, connection, head }, viewer, async (subprotocol, side) => {
+      void consoles.accept({ request, connection, ip: '192.0.2.1', head }, viewer, async (subprotocol, side) => {
         const upstream = new WebSocket(pveSide.url, subprotocol, { ...side });
         upstream.on('error', () => {});
         await once(upstream, 'open');

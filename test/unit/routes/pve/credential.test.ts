@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { Access } from '../../../../simulator/access.ts';
 import { authenticate } from '../../../../simulator/authentication.ts';
-import { authUser } from '../../../../simulator/method.ts';
+import { authUser } from '../../../../simulator/call.ts';
 import { call } from '../../../../src/pve/call.ts';
 import { wireRequest } from '../../../../src/pve/request.ts';
 import { parseApiToken, parseTicket } from '../../../../src/pve/ticket.ts';

@@ -1,0 +1,67 @@
+/** Changes of one instance that would add up although each of them fits alone. */
+
+import { ConflictError } from '../errors.ts';
+import type { ReservationId } from '../quota/ledger.ts';
+import { fieldOfGuest } from './causes.ts';
+import type { Gate } from './gate.ts';
+import { changesOf } from './guests.ts';
+import type { Change } from './policy.ts';
+import { grownIn } from './reserve.ts';
+import type { Subject } from './subject.ts';
+
+/** Changes under way that an instance has to be without. */
+interface Disturbance {
+  readonly vmid: number;
+  readonly by: readonly ReservationId[];
+}
+
+/**
+ * What a call asks of each guest, as it is when no other change under way can still make it larger: PVE makes the one
+ * after the other, and each is judged on what the other has left. Throws ConflictError when the others take too long.
+ * Administrators, whom no limit holds, wait for nobody.
+ */
+export async function undisturbed(gate: Gate, subject: Subject): Promise<Change[]> {
+  const changes = await changesOf(gate, subject);
+  const waitsFor = disturbances(gate, subject, changes).flatMap(({ by }) => by);
+  if (waitsFor.length === 0) return changes;
+  await gate.settlement.ended(waitsFor);
+  const later = await changesOf(gate, subject);
+  const [left] = disturbances(gate, subject, later);
+  if (left === undefined) return later;
+  throw new ConflictError(
+    `another change of instance ${left.vmid}, or a copy of it, is under way; try again when it has ended`,
+  ).at(fieldOfGuest(subject.policy, subject.about, left.vmid));
+}
+
+/**
+ * Of an instance that is to grow, the changes that make it grow as well, and those that copy it; of one that is to be
+ * copied, every change, as a snapshot may be another one by then. Backups make nothing larger but their own number, and
+ * may stand in PVE's queue for hours.
+ */
+function disturbances({ ledger, counted }: Gate, subject: Subject, changes: readonly Change[]): Disturbance[] {
+  const { policy, caller, sources } = subject;
+  if (caller.record.cluster.admin || policy.class === 'releasing') return [];
+  const changed = policy.kind === 'create' ? [] : changes;
+  const found = changed.map((change): Disturbance => {
+    const { vmid } = change.before;
+    const grown = [...grownIn(policy.project(change), change.before, counted)];
+    const kinds = [isBackup, isOther].filter((kind) => grown.some(kind));
+    const growing = kinds.flatMap((kind) => ledger.growing(vmid, kind));
+    const copying = policy.changesCopies === true || grown.some(isOther) ? ledger.copying(vmid) : [];
+    return { vmid, by: [...growing, ...copying] };
+  });
+  for (const vmid of policy.copiesSources === true ? sources : []) {
+    const others = new Set(ledger.growing(vmid, isOther));
+    const queued = new Set(ledger.growing(vmid, isBackup)).difference(others);
+    found.push({ vmid, by: ledger.changing(vmid).filter((id) => !queued.has(id)) });
+  }
+  return found.filter(({ by }) => by.length > 0);
+}
+
+function isBackup(resource: string): boolean {
+  return resource === 'backups';
+}
+
+function isOther(resource: string): boolean {
+  return !isBackup(resource);
+}

@@ -1,0 +1,30 @@
+/** How many connections there may be, and how many of them from one place. */
+
+import type { Server } from 'node:net';
+import { networkOf } from './sign-in-limit.ts';
+
+/**
+ * Has the server keep so many connections at a time, idle ones and WebSockets included, and a quarter of them from one
+ * network, so that none can keep the others out; further ones are closed at once. `isExempt` tells web servers in front,
+ * whose connections are everybody's.
+ */
+export function shareConnections(server: Server, most: number, isExempt: (address: string) => boolean): void {
+  server.maxConnections = most;
+  const byNetwork = new Map<string, number>();
+  server.on('connection', (socket) => {
+    const { remoteAddress = '' } = socket;
+    if (isExempt(remoteAddress)) return;
+    const network = networkOf(remoteAddress);
+    const open = byNetwork.get(network) ?? 0;
+    if (open >= most / 4) {
+      socket.destroy();
+      return;
+    }
+    byNetwork.set(network, open + 1);
+    socket.once('close', () => {
+      const left = (byNetwork.get(network) ?? 1) - 1;
+      if (left > 0) byNetwork.set(network, left);
+      else byNetwork.delete(network);
+    });
+  });
+}
