@@ -26,7 +26,7 @@ export function causesOf({ policy, about, changes, counted }: Judged, taken: Abo
     Object.entries(about.params).map(([name, value]) => [name, [value].flat().join(',')]),
   );
   // Each parameter is weighed by judging the call without it, and everybody else waits meanwhile.
-  if (Object.keys(sent).length > mostWeighed) return [nameGiven(about, scope)];
+  if (Object.keys(sent).length * changes.length > mostWeighed) return [nameGiven(about, scope)];
   const amountsOf = (params: Config) =>
     changes.map((change) => taking(policy, asking(policy, change, params), taken, counted));
   const amounts = amountsOf(sent);
@@ -46,7 +46,7 @@ export function causesOf({ policy, about, changes, counted }: Judged, taken: Abo
   return feeders.length > 0 ? feeders : [nameGiven(about, scope)];
 }
 
-/** Of calls with more parameters than this, which is more than clients send, none is weighed. */
+/** Of calls with more parameters than this for all their guests, which is more than clients send, none is weighed. */
 const mostWeighed = 80;
 
 /** How much of a resource a change would leave; infinitely much where that cannot be told. */

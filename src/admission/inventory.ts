@@ -463,8 +463,11 @@ export class Inventory {
     const stamp = this.#ledger.stamp();
     const looks = await Promise.all(
       places.map(async ([node, storage]) => {
-        const answer = await this.#read('/nodes/{}/storage/{}/content', [node, storage], { vmid: String(vmid) });
-        if (!succeeded(answer)) return node;
+        // A storage that hangs must not keep all lists from being read.
+        const answer = await this.#read('/nodes/{}/storage/{}/content', [node, storage], {
+          vmid: String(vmid),
+        }).catch(() => null);
+        if (answer === null || !succeeded(answer)) return node;
         const content = readContent(answer.data).guests.get(vmid) ?? noContent;
         this.#memory.setContent(vmid, this.placeOf(storage, node), content, stamp);
         return null;

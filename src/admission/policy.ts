@@ -95,6 +95,8 @@ export interface ChangePolicy extends Row {
   readonly copiesSources?: true;
   /** It changes what a copy of the guest may be made of, although nothing grows. */
   readonly changesCopies?: true;
+  /** It leaves the guest as it is and takes nothing but this resource. */
+  readonly takesOnly?: string;
   /** A privilege on a source that stands in for its being the caller's: what an administrator has shared in PVE. */
   readonly sourcePrivilege?: string;
   /** Storages whose list for the guest must be read anew before the change can be judged. */

@@ -5,7 +5,7 @@ import { describeCall } from '../pve/call.ts';
 import type { Instance } from '../pve/instance.ts';
 import { type FileName, QuotaNeeded, type Reservation } from '../quota/ledger.ts';
 import { type Quota, quotaOf } from '../quota/limits.ts';
-import { type Line, usageOf } from '../quota/usage.ts';
+import { type Line, type Usage, usageOf } from '../quota/usage.ts';
 import { causesOf, fieldOfGuest } from './causes.ts';
 import type { Gate } from './gate.ts';
 import type { Inventory } from './inventory.ts';
@@ -33,7 +33,7 @@ export async function reserve(gate: Gate, subject: Subject, changes: readonly Ch
         type,
         node: after.host.node,
         pool: creates ? change.params.pool : inventory.guests.get(vmid)?.pool,
-        after: usageOf(after, counted),
+        after: takenBy(policy, usageOf(after, counted)),
         creates,
         ...(change.file === undefined ? {} : { file: change.file }),
       };
@@ -51,6 +51,12 @@ export async function reserve(gate: Gate, subject: Subject, changes: readonly Ch
       for (const user of error.users) quotas.set(user, await payers.quota(user));
     }
   }
+}
+
+/** A call that may stand in PVE's queue for hours must not hold what others change of the guest meanwhile. */
+function takenBy({ takesOnly }: ChangePolicy, usage: Usage): Usage {
+  if (takesOnly === undefined) return usage;
+  return { ...usage, lines: usage.lines.filter(({ resource }) => resource === takesOnly) };
 }
 
 /** The ledger's refusal with the parameters of the call whose fault it is. */

@@ -1,6 +1,7 @@
 /** Changes of one instance that would add up although each of them fits alone. */
 
 import { ConflictError } from '../errors.ts';
+import { drivesOf, type Instance } from '../pve/instance.ts';
 import type { ReservationId } from '../quota/ledger.ts';
 import { fieldOfGuest } from './causes.ts';
 import type { Gate } from './gate.ts';
@@ -44,18 +45,32 @@ function disturbances({ ledger, counted }: Gate, subject: Subject, changes: read
   const changed = policy.kind === 'create' ? [] : changes;
   const found = changed.map((change): Disturbance => {
     const { vmid } = change.before;
-    const grown = [...grownIn(policy.project(change), change.before, counted)];
+    const after = policy.project(change);
+    const grown = [...grownIn(after, change.before, counted)];
+    const copiesMore = !copiedFrom(after).isSubsetOf(copiedFrom(change.before));
     const kinds = [isBackup, isOther].filter((kind) => grown.some(kind));
     const growing = kinds.flatMap((kind) => ledger.growing(vmid, kind));
-    const copying = policy.changesCopies === true || grown.some(isOther) ? ledger.copying(vmid) : [];
+    const copying = policy.changesCopies === true || copiesMore || grown.some(isOther) ? ledger.copying(vmid) : [];
     return { vmid, by: [...growing, ...copying] };
   });
   for (const vmid of policy.copiesSources === true ? sources : []) {
-    const others = new Set(ledger.growing(vmid, isOther));
-    const queued = new Set(ledger.growing(vmid, isBackup)).difference(others);
-    found.push({ vmid, by: ledger.changing(vmid).filter((id) => !queued.has(id)) });
+    found.push({ vmid, by: ledger.changing(vmid, isBackup) });
   }
   return found.filter(({ by }) => by.length > 0);
+}
+
+/** The volumes that a copy of an instance would be made of: those in its slots, but for unused ones and CD-ROMs. */
+function copiedFrom({ type, current, next }: Instance): ReadonlySet<string> {
+  const drives = [current, next].flatMap((config) =>
+    [...drivesOf(type, config)].map(([slot, drive]) => ({ slot, drive, text: config[slot] ?? '' })),
+  );
+  return new Set(
+    drives.flatMap(({ slot, drive, text }) =>
+      drive?.kind === 'volume' && !slot.startsWith('unused') && !/(?:^|,)media=cdrom(?:,|$)/.test(text)
+        ? [`${slot} ${drive.volid}`]
+        : [],
+    ),
+  );
 }
 
 function isBackup(resource: string): boolean {

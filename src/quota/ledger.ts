@@ -222,9 +222,11 @@ export class Ledger {
     return (this.#accounts.get(vmid)?.open.size ?? 0) > 0;
   }
 
-  /** The changes of an instance that are under way. */
-  changing(vmid: number): readonly ReservationId[] {
-    return [...(this.#accounts.get(vmid)?.open.keys() ?? [])];
+  /** The changes of an instance that are under way, but for those that take nothing but such resources. */
+  changing(vmid: number, isApart: (resource: string) => boolean): readonly ReservationId[] {
+    return [...(this.#accounts.get(vmid)?.open ?? [])].flatMap(([id, { lines }]) =>
+      lines.length > 0 && lines.every(({ resource }) => isApart(resource)) ? [] : [id],
+    );
   }
 
   /** The changes under way that may still bring an instance more of one of these resources than was last seen of it. */

@@ -103,6 +103,34 @@ describe('while a task has not ended', () => {
     expect((await bob.put(`${vm}/config`, { cores: 2 })).status).toBe(200);
   });
 
+  test('no larger disk becomes part of what is being copied', async () => {
+    addVolume(site.cluster, { volid: 'ceph:vm-200-disk-1', content: 'images', bytes: 40 * GiB });
+    setConfig(site.cluster, 200, { unused0: 'ceph:vm-200-disk-1' });
+    await site.refresh();
+    site.cluster.tasks.pace = 'by hand';
+    expect((await hasty.post(`${vm}/clone`, { newid: 240, pool: 'bob', full: 1 })).status).toBe(200);
+    expect((await hasty.put(`${vm}/config`, { scsi1: 'ceph:vm-200-disk-1' })).status).toBe(409);
+    await finish();
+    await site.refresh();
+    expect(site.booked('bob')['storage:ceph']).toBeLessThanOrEqual(limits.ceph);
+    expect((await bob.put(`${vm}/config`, { scsi1: 'ceph:vm-200-disk-1' })).status).toBe(200);
+  });
+
+  test('a backup of several guests that stands in the queue keeps nobody from changing or cloning one of them', async () => {
+    expect((await bob.put(`${vm}/config`, { memory: 2048 })).status).toBe(200);
+    site.cluster.tasks.pace = 'by hand';
+    expect((await hasty.post('/nodes/n1/vzdump', { vmid: '200,201', storage: 'shared' })).status).toBe(200);
+    // PVE has locked neither as yet.
+    setConfig(site.cluster, 200, { lock: null });
+    for (const memory of [512, 1024]) expect((await hasty.put(`${vm}/config`, { memory })).status).toBe(200);
+    expect((await hasty.post(`${vm}/clone`, { newid: 240, pool: 'bob' })).status).toBe(200);
+    // That of one of them is there, and the task goes on with the other.
+    addBackup(site.cluster, { vmid: 200, at: Date.now() + 5000, config: { cores: 1 } });
+    await site.server.inventory.listStorages();
+    expect((await hasty.post(`${vm}/clone`, { newid: 241, pool: 'bob' })).status).toBe(200);
+    await finish();
+  });
+
   test('what comes next waits until an answer is settled, and is not refused for it', async () => {
     const sizes = await Promise.all(range(3).map((n) => hasty.put(`${vm}/config`, { [`scsi${n + 1}`]: 'ceph:2' })));
     expect(sizes.map(({ status }) => status)).toEqual([200, 200, 200]);

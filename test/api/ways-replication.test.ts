@@ -249,3 +249,20 @@ test('a job counts when PVE has set it up and its answer was lost, and does not 
   expect(heldOn('n2')).toBe(8);
   await run();
 });
+
+test('a storage that cannot be looked at, where a job has ended, keeps nothing else from being seen, and the promise stays', async () => {
+  for (const vmid of own) expect((await setUp(alice, vmid)).status).toBe(200);
+  await site.refresh();
+  const held = heldOn('n2');
+  site.cluster.replication.delete('100-0');
+  site.simulator.faults.add({
+    ...{ method: 'GET', path: /^\/nodes\/n2\/storage\/fast\/content/ },
+    ...{ kind: 'resetBefore', times: 1000 },
+  });
+  await site.server.inventory.list();
+  expect(await site.server.inventory.look({ vmid: 101, type: 'lxc', node: 'n1' }, 'all')).toBeDefined();
+  expect(heldOn('n2')).toBe(held);
+  site.simulator.faults.clear();
+  await site.refresh();
+  expect(heldOn('n2')).toBeLessThan(held);
+});

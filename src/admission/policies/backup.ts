@@ -68,6 +68,7 @@ const make: ChangePolicy = {
       : [vmid].flat().flatMap(parseList).map(Number),
   storages: onBackupStorage,
   objections: (change) => mustBeCountedOn(change.params.storage, change),
+  takesOnly: 'backups',
   project: ({ before }) => backedUp(before),
   // PVE backs a guest up as often as it is named.
   forward: ({ params }) => ({ remove: '0', ...params, vmid: [...new Set(parseList(params.vmid))].join(',') }),

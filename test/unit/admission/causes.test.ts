@@ -324,3 +324,34 @@ test('a parameter is known by the name that was sent', () => {
   const { policy, about } = read('PUT', config, { cdrom: 'none', cores: '2' });
   expect(['ide2', 'cores', 'memory'].map((name) => asSent(policy, about, name))).toEqual(['cdrom', 'cores', undefined]);
 });
+
+test('of a call about many guests no parameter is weighed, as each overrun would take a projection of all of them', () => {
+  const vmids = Array.from({ length: 50 }, (_, n) => 200 + n);
+  const params = { vmid: vmids.join(','), storage: 'shared', mode: 'snapshot' };
+  const { policy, about } = read('POST', 'nodes/n1/vzdump', params);
+  let projected = 0;
+  const counting: ChangePolicy = {
+    ...policy,
+    project: (change) => {
+      projected += 1;
+      return policy.project(change);
+    },
+  };
+  const changes = vmids.map((vmid): Change => {
+    const before = { ...qemu({ current: { cores: '2' } }), vmid };
+    const known = {
+      before,
+      target: before.host,
+      told: [],
+      backupStorage: 'shared',
+      others: new Map(),
+      shared: new Set<number>(),
+    };
+    return { ...about, params, ...known };
+  });
+  const judged = { policy: counting, about, changes, counted: [] };
+  expect(vmids.map((vmid) => causesOf(judged, { resource: 'backups', item: String(vmid) }))).toEqual(
+    vmids.map(() => ['vmid']),
+  );
+  expect(projected).toBe(0);
+});
