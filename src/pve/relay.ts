@@ -1,6 +1,7 @@
 /** Reads whose answers pass from PVE to the client as they come: nothing is parsed, and nothing is kept. */
 
 import type { ServerResponse } from 'node:http';
+import { gunzipSync } from 'node:zlib';
 import { UpstreamUnreachableError } from '../errors.ts';
 import type { Head } from './answer-reader.ts';
 import { type Answer, type Call, type Credential, describeCall } from './call.ts';
@@ -109,6 +110,8 @@ function linesOf({ call, as, format, gzip }: Reading): string {
 interface Refused {
   readonly status: number;
   readonly reason: string;
+  /** Whether it is in gzip, as long answers are for clients that take it. */
+  readonly packed: boolean;
   readonly body: Uint8Array[];
 }
 
@@ -134,6 +137,8 @@ class Passage implements Exchange {
   #length = -1;
   /** The answer, when it came in one piece. */
   #whole: string | Buffer | undefined;
+  /** A response that waits behind another one may not hear of its connection's end. */
+  readonly #gone = () => this.#stop(null);
   readonly party: string;
   request = '';
   fresh = false;
@@ -149,6 +154,7 @@ class Passage implements Exchange {
       this.#stop(new Error('no answer began in time'));
     }, deadline);
     destination.response.on('close', () => this.#stop(null));
+    destination.response.req.socket.once('close', this.#gone);
   }
 
   /** Whether nothing is waited for any more. */
@@ -177,7 +183,7 @@ class Passage implements Exchange {
   begin({ status, reason, fields }: Head): void {
     const type = fields['content-type'] ?? '';
     if (status !== 200 || !types.test(type)) {
-      this.#refused = { status, reason, body: [] };
+      this.#refused = { status, reason, packed: fields['content-encoding'] === 'gzip', body: [] };
       return;
     }
     clearTimeout(this.#deadline);
@@ -231,6 +237,7 @@ class Passage implements Exchange {
 
   /** Nothing is waited for any more. */
   release(): void {
+    this.#destination.response.req.socket.off('close', this.#gone);
     clearTimeout(this.#deadline);
     this.#ended = true;
   }
@@ -245,9 +252,11 @@ class Passage implements Exchange {
     this.#carrier?.close(error ?? new Error('the client has gone'));
   }
 
-  #readRefused({ status, reason, body }: Refused): void {
+  #readRefused({ status, reason, packed, body }: Refused): void {
     try {
-      this.#outcome.resolve(readAnswer(status, reason, Buffer.concat(body).toString()));
+      const whole = Buffer.concat(body);
+      const text = packed ? gunzipSync(whole, { maxOutputLength: longest }) : whole;
+      this.#outcome.resolve(readAnswer(status, reason, text.toString()));
     } catch (error) {
       this.fail(error);
     }

@@ -25,9 +25,11 @@ export class Slots {
   /** The same for a party, which has no larger share of the queue than of the slots. */
   isFullFor(party: string | undefined): boolean {
     if (this.#isOpenTo(party)) return false;
+    const own = this.#waiting.get(party)?.length ?? 0;
+    // A few parties together must not fill the queue for all others.
+    if (party !== undefined && own === 0) return false;
     const waiting = [...this.#waiting.values()].reduce((sum, { length }) => sum + length, 0);
     if (waiting >= this.#queue) return true;
-    const own = this.#waiting.get(party)?.length ?? 0;
     return party !== undefined && own >= Math.ceil((this.#queue * this.#share) / this.#width);
   }
 

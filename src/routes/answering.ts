@@ -39,7 +39,11 @@ export async function answerTo(
     requireSameOrigin(sender.headers, origins);
     return signIn(rooms, call, sender);
   }
-  if (open.has(asked)) return rooms.upstream.send(call, { kind: 'none' });
+  if (open.has(asked)) {
+    const ask = () => rooms.upstream.send(call, { kind: 'none' });
+    // PVE takes seconds to refuse one, as it does with sign-ins, among which it counts.
+    return call.method === 'GET' ? ask() : rooms.signInLimit.inTurn(sender.ip, ask);
+  }
   const caller = await identify(sender);
   const forgive = showsPassword(call) ? rooms.signInLimit.attempt(caller.user, sender.ip) : () => {};
   try {

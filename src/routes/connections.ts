@@ -12,6 +12,8 @@ export function shareConnections(server: Server, most: number, isExempt: (addres
   server.maxConnections = most;
   const byNetwork = new Map<string, number>();
   server.on('connection', (socket) => {
+    // Each request that a client sends ahead of the answers watches it.
+    socket.setMaxListeners(0);
     const { remoteAddress = '' } = socket;
     if (isExempt(remoteAddress)) return;
     const network = networkOf(remoteAddress);

@@ -1,5 +1,6 @@
 /** How much the server takes on at a time: what is beyond that is refused before anything is done for it. */
 
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import { getHeapStatistics } from 'node:v8';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { NotReadyError, TooManyRequestsError } from '../errors.ts';
@@ -94,7 +95,7 @@ export class Load {
       const place: Place = { network };
       this.#places.set(request, place);
       const leave = this.#enter(place);
-      reply.raw.once('close', () => void (work.get(request) ?? Promise.resolve()).then(leave));
+      onceOver(request.raw, reply.raw, () => void (work.get(request) ?? Promise.resolve()).then(leave));
       done();
     });
     app.addHook('onRoute', (route) => {
@@ -177,4 +178,25 @@ function strainAt(late: number, memoryLimit: number): string | undefined {
     // To ask for it takes a file.
     return 'open files are short';
   }
+}
+
+/**
+ * Calls back once, when a response is over or its connection is, and gives the way to call that off. A response that waits
+ * behind another one of its connection hears nothing of the connection's end in Node before 24.21.
+ */
+export function onceOver({ socket }: IncomingMessage, response: ServerResponse, over: () => void): () => void {
+  let isOver = false;
+  const cancel = () => {
+    isOver = true;
+    socket.off('close', end);
+    response.off('close', end);
+  };
+  const end = () => {
+    if (isOver) return;
+    cancel();
+    over();
+  };
+  socket.on('close', end);
+  response.on('close', end);
+  return cancel;
 }

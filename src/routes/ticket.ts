@@ -15,16 +15,20 @@ export async function signIn(
   { headers, ip }: Sender,
 ): Promise<Answer> {
   const { username = '', realm } = call.params;
-  const forgive = signInLimit.attempt([username, ...(realm === undefined ? [] : [realm])].join('@'), ip);
+  const name = [username, ...(realm === undefined ? [] : [realm])].join('@');
   // PVE refuses a sign-in that comes with an API token, and would take no notice of a ticket.
   const shown = credentialOf(headers);
-  const answer = await signInLimit
-    .inTurn(ip, () => upstream.send(call, shown?.kind === 'token' ? shown : { kind: 'none' }))
-    .catch((error: unknown) => {
-      forgive();
-      throw error;
-    });
-  if (answer.status !== 401) forgive();
+  const answer = await signInLimit.inTurn(ip, async () => {
+    const forgive = signInLimit.attempt(name, ip);
+    const said = await upstream
+      .send(call, shown?.kind === 'token' ? shown : { kind: 'none' })
+      .catch((error: unknown) => {
+        forgive();
+        throw error;
+      });
+    if (said.status !== 401) forgive();
+    return said;
+  });
   const { ticket } = Object(answer.data) as Readonly<Record<string, unknown>>;
   if (succeeded(answer) && typeof ticket === 'string') sessions.welcome(ticket);
   return answer;

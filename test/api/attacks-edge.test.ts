@@ -301,3 +301,30 @@ test('a server without a reader of its log, or out of open files, goes on', asyn
   await until('it serves again', async () => (await alice.get('/proxmox/nodes')).status === 200);
   expect(site.process.exitCode).toBeNull();
 });
+
+test('what anybody may ask keeps nobody from signing in, and neither do right passwords that come at once', async () => {
+  await using site = await startSite({ users: { alice: limits } });
+  const post = (path: string, fields: Record<string, string>, more: RequestInit = {}) =>
+    fetch(`${site.url}${path}`, { method: 'POST', body: new URLSearchParams(fields), ...more });
+  const hangUp = new AbortController();
+  const ticket = '/access/vncticket';
+  site.simulator.faults.add({ method: 'POST', path: ticket, kind: 'hang', times: 100 });
+  const asked = { authid: 'alice@pve', path: '/vms/100', privs: 'VM.Console', vncticket: 'PVEVNC:65F0A0B1::abc=' };
+  const flood = range(20).map(() =>
+    post(`/api2/json${ticket}`, asked, { headers: from('203.0.113.9'), signal: hangUp.signal }).catch(() => 'gone'),
+  );
+  const atPve = () => site.simulator.requests.filter(({ path }) => path === ticket).length;
+  await until('some of it is at PVE', () => atPve() >= 4);
+
+  site.simulator.faults.add({ method: 'POST', path: '/access/ticket', kind: 'delay', ms: 20, times: 100 });
+  for (const path of ['/api2/json/access/ticket', '/api/access/ticket']) {
+    const forks = await Promise.all(
+      range(20).map(() => post(path, { username: 'alice@pve', password: 'alice-secret' })),
+    );
+    expect(forks.map(({ status }) => status)).toEqual(range(20).map(() => 200));
+  }
+  expect(atPve()).toBe(4);
+  hangUp.abort();
+  await Promise.all(flood);
+  await site.simulator.stop();
+});

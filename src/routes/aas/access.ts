@@ -52,14 +52,16 @@ export function accessRoutes(
     if (user === null) throw new BadRequestError({ field: 'username', problem: 'expected a name such as alice@pve' });
     if (password === '') throw new BadRequestError({ field: 'password', problem: 'it is missing' });
 
-    const forgive = limit.attempt(typed, request.ip);
-    const opened = limit.inTurn(request.ip, () => directory.openSession(user, password));
-    const result = await opened.catch((error: unknown) => {
-      // Nobody has failed to sign in when a backend is away.
-      if (error instanceof ApiError && error.code !== 'unauthenticated') forgive();
-      throw error;
+    const result = await limit.inTurn(request.ip, async () => {
+      const forgive = limit.attempt(typed, request.ip);
+      const opened = await directory.openSession(user, password).catch((error: unknown) => {
+        // Nobody has failed to sign in when a backend is away.
+        if (error instanceof ApiError && error.code !== 'unauthenticated') forgive();
+        throw error;
+      });
+      if (opened.ok || opened.status >= 500) forgive();
+      return opened;
     });
-    if (result.ok || result.status >= 500) forgive();
     if (!result.ok) {
       const status = result.status >= 500 ? result.status : 401;
       return reply.code(status).send({ auth: false, error: plainText(result.message) });

@@ -4,7 +4,7 @@ import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import { withoutRepeats } from '../answering.ts';
 import { credentialOf } from '../caller.ts';
 import type { AddressOf } from '../client-address.ts';
-import type { Load } from '../load.ts';
+import { type Load, onceOver } from '../load.ts';
 import { readCall } from '../reading.ts';
 import { remembering } from '../remembering.ts';
 import type { Rooms } from '../rooms.ts';
@@ -39,13 +39,13 @@ export function takeKnownReads(
     const known = knownRead(request);
     if (known === undefined) return goOn();
     const { read, user, credential, leave } = known;
-    response.on('close', leave);
+    const stay = onceOver(request, response, leave);
     const outcome = rooms.relay.read(
       { call: read.call, user, as: credential, format: 'json', gzip: takesGzip(request.headers['accept-encoding']) },
       { response, begin: (headers) => void response.writeHead(200, 'OK', [...headers, ...linesOfEveryAnswer()]) },
     );
     const refused = () => {
-      response.off('close', leave);
+      stay();
       leave();
       handOver(request, outcome);
       goOn();

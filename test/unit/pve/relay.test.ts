@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import { type IncomingMessage, type RequestListener, request, type ServerResponse } from 'node:http';
 import { Readable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
+import { gzipSync } from 'node:zlib';
 import { expect, test } from 'vitest';
 import { UpstreamBrokenError, UpstreamDeadlineError, UpstreamUnreachableError } from '../../../src/errors.ts';
 import { type Answer, call } from '../../../src/pve/call.ts';
@@ -290,4 +291,14 @@ test('a user whose reads are slow waits for their own, and leaves connections to
   expect(await Promise.all(held)).toEqual([200, 200, 200]);
   await until('all have ended', () => outcomes.length === 6);
   await Promise.all([relay.close(), hosts.close()]);
+});
+
+test('a long refusal, which PVE packs for clients that take gzip, is read as the refusal that it is', async () => {
+  const body = gzipSync(JSON.stringify({ data: null, message: `${'x'.repeat(1200)}\n` }));
+  const head = { ...json, 'content-encoding': 'gzip', 'content-length': String(body.length), connection: 'close' };
+  await using server = await httpServer((_, response) => response.writeHead(500, 'some error', head).end(body));
+  await using relayed = await relayTo(server.url, { gzip: true });
+  const outcome = relayed.outcome();
+  await fetch(relayed.url).catch(() => {});
+  expect(await outcome).toMatchObject({ status: 500, reason: 'some error' });
 });

@@ -80,3 +80,11 @@ test('of one party no more than its share runs or waits, and who has the least i
   for (const name of ['c1', 'a2', 'a3', 'b2', 'a4', 'b3']) await ended(name);
   await Promise.all(all);
 });
+
+test.each([3, 4, 9])('who waits for nothing yet finds a place, however many others fill the queue (%d)', (parties) => {
+  const slots = new Slots(8, 256, 3);
+  for (const party of Array.from({ length: parties }, (_, n) => `crowd ${n}`))
+    while (!slots.isFullFor(party)) void slots.run(() => new Promise(() => {}), undefined, party);
+  expect(slots.isFullFor('somebody else')).toBe(false);
+  expect(slots.isFullFor('crowd 0')).toBe(true);
+});

@@ -1,5 +1,7 @@
+import { EventEmitter } from 'node:events';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import { expect, test } from 'vitest';
-import { Load, type Sample, strainOf } from '../../../src/routes/load.ts';
+import { Load, onceOver, type Sample, strainOf } from '../../../src/routes/load.ts';
 
 const GiB = 1024 ** 3;
 
@@ -35,4 +37,23 @@ test('a user has a share of the places, which are free again when they leave', (
   } finally {
     load.close();
   }
+});
+
+test.each([
+  ['its response', (_: EventEmitter, response: EventEmitter) => response.emit('close')],
+  ['its connection, of which the response hears nothing', (socket: EventEmitter) => socket.emit('close')],
+])('a request is over once when %s is, unless that is called off, and leaves nothing behind', (_, end) => {
+  const [socket, response] = [new EventEmitter(), new EventEmitter()];
+  let times = 0;
+  const watch = () =>
+    onceOver({ socket } as unknown as IncomingMessage, response as unknown as ServerResponse, () => {
+      times += 1;
+    });
+  watch();
+  const callOff = watch();
+  callOff();
+  end(socket, response);
+  for (const one of [socket, response]) one.emit('close');
+  expect(times).toBe(1);
+  expect([socket.listenerCount('close'), response.listenerCount('close')]).toEqual([0, 0]);
 });
