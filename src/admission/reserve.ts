@@ -18,7 +18,7 @@ export async function reserve(gate: Gate, subject: Subject, changes: readonly Ch
   const { policy, asked, caller } = subject;
   const waived = caller.record.cluster.admin;
   const creates = policy.kind === 'create';
-  const states = changes.map((change) => ({ change, after: policy.project(change) }));
+  const states = changes.map((change) => ({ change, after: afterOf(policy, change) }));
   const grows = states.some(({ change: { before }, after }) => creates || grownIn(after, before, counted).size > 0);
   if (grows && !waived && policy.class !== 'releasing') mustBeReady(inventory);
   const request = {
@@ -52,6 +52,17 @@ export async function reserve(gate: Gate, subject: Subject, changes: readonly Ch
     }
   }
 }
+
+/** The instance as a change would leave it: projected once, however many steps of the gate ask. */
+export function afterOf(policy: ChangePolicy, change: Change): Instance {
+  const known = projected.get(change);
+  if (known !== undefined) return known;
+  const after = policy.project(change);
+  projected.set(change, after);
+  return after;
+}
+
+const projected = new WeakMap<Change, Instance>();
 
 /** A call that may stand in PVE's queue for hours must not hold what others change of the guest meanwhile. */
 function takenBy({ takesOnly }: ChangePolicy, usage: Usage): Usage {

@@ -7,7 +7,7 @@ import { fieldOfGuest } from './causes.ts';
 import type { Gate } from './gate.ts';
 import { changesOf } from './guests.ts';
 import type { Change } from './policy.ts';
-import { grownIn } from './reserve.ts';
+import { afterOf, grownIn } from './reserve.ts';
 import type { Subject } from './subject.ts';
 
 /** Changes under way that an instance has to be without. */
@@ -45,7 +45,7 @@ function disturbances({ ledger, counted }: Gate, subject: Subject, changes: read
   const changed = policy.kind === 'create' ? [] : changes;
   const found = changed.map((change): Disturbance => {
     const { vmid } = change.before;
-    const after = policy.project(change);
+    const after = afterOf(policy, change);
     const grown = [...grownIn(after, change.before, counted)];
     const copiesMore = !copiedFrom(after).isSubsetOf(copiedFrom(change.before));
     const kinds = [isBackup, isOther].filter((kind) => grown.some(kind));

@@ -153,7 +153,7 @@ class Passage implements Exchange {
       this.#late = true;
       this.#stop(new Error('no answer began in time'));
     }, deadline);
-    destination.response.on('close', () => this.#stop(null));
+    destination.response.on('close', this.#gone);
     destination.response.req.socket.once('close', this.#gone);
   }
 

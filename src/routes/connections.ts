@@ -1,6 +1,7 @@
 /** How many connections there may be, and how many of them from one place. */
 
 import type { Server } from 'node:net';
+import { count } from './load.ts';
 import { networkOf } from './sign-in-limit.ts';
 
 /**
@@ -17,16 +18,11 @@ export function shareConnections(server: Server, most: number, isExempt: (addres
     const { remoteAddress = '' } = socket;
     if (isExempt(remoteAddress)) return;
     const network = networkOf(remoteAddress);
-    const open = byNetwork.get(network) ?? 0;
-    if (open >= most / 4) {
+    if ((byNetwork.get(network) ?? 0) >= most / 4) {
       socket.destroy();
       return;
     }
-    byNetwork.set(network, open + 1);
-    socket.once('close', () => {
-      const left = (byNetwork.get(network) ?? 1) - 1;
-      if (left > 0) byNetwork.set(network, left);
-      else byNetwork.delete(network);
-    });
+    count(byNetwork, network, 1);
+    socket.once('close', () => count(byNetwork, network, -1));
   });
 }

@@ -164,7 +164,8 @@ export class Load {
   }
 }
 
-function count(counts: Map<string, number>, key: string, step: 1 | -1): void {
+/** Counts one more, or one less, of what has this name; keeps no name of which there is none. */
+export function count(counts: Map<string, number>, key: string, step: 1 | -1): void {
   const now = (counts.get(key) ?? 0) + step;
   if (now === 0) counts.delete(key);
   else counts.set(key, now);
