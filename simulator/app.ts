@@ -233,6 +233,11 @@ function afterActing(fault: Fault | undefined, format: string, answer: Answer | 
       return { instead: 'reset' };
     case 'wrongJson':
       return { ...answer, body: Buffer.from('{"data":{"') };
+    case 'otherData': {
+      if (answer.status >= 400) return answer;
+      const { data, ...more } = JSON.parse(answer.body.toString());
+      return { ...answer, body: Buffer.from(JSON.stringify({ ...more, data: fault.data(data) })) };
+    }
     case 'hugeAnswer':
       return { bytes: fault.bytes };
     case 'endlessAnswer':

@@ -18,6 +18,8 @@ export type Fault =
   | { readonly kind: 'resetBefore' | 'resetAfter' }
   /** Acts, and answers with half a JSON text. */
   | { readonly kind: 'wrongJson' }
+  /** Acts, and answers with other data than the true ones. */
+  | { readonly kind: 'otherData'; readonly data: (trueData: unknown) => unknown }
   /** Acts, and answers with a text that long. */
   | { readonly kind: 'hugeAnswer'; readonly bytes: number }
   /** Acts, and answers with a text that never ends. */

@@ -348,7 +348,7 @@ export class Inventory {
       this.#memory.setContent(
         vmid,
         this.placeOf(storage, node),
-        readContent(answer.data).guests.get(vmid) ?? noContent,
+        readContent(answer.data, storage).guests.get(vmid) ?? noContent,
         stamp,
       );
     };
@@ -463,14 +463,17 @@ export class Inventory {
     const stamp = this.#ledger.stamp();
     const looks = await Promise.all(
       places.map(async ([node, storage]) => {
-        // A storage that hangs must not keep all lists from being read.
-        const answer = await this.#read('/nodes/{}/storage/{}/content', [node, storage], {
-          vmid: String(vmid),
-        }).catch(() => null);
-        if (answer === null || !succeeded(answer)) return node;
-        const content = readContent(answer.data).guests.get(vmid) ?? noContent;
-        this.#memory.setContent(vmid, this.placeOf(storage, node), content, stamp);
-        return null;
+        const params = { vmid: String(vmid) };
+        try {
+          const answer = await this.#read('/nodes/{}/storage/{}/content', [node, storage], params);
+          if (!succeeded(answer)) return node;
+          const content = readContent(answer.data, storage).guests.get(vmid) ?? noContent;
+          this.#memory.setContent(vmid, this.placeOf(storage, node), content, stamp);
+          return null;
+        } catch {
+          // A storage that hangs or talks nonsense must not keep all lists from being read.
+          return node;
+        }
       }),
     );
     return [...new Set(looks.filter((node) => node !== null))];
@@ -505,7 +508,7 @@ export class Inventory {
     const answer = await this.#read('/nodes/{}/storage/{}/content', [node, storage]);
     if (!succeeded(answer))
       throw new UpstreamBrokenError(`storage ${storage} does not list its volumes: ${answer.status} ${answer.reason}`);
-    const { guests, files } = readContent(answer.data);
+    const { guests, files } = readContent(answer.data, storage);
     const owned = Map.groupBy(files, ({ volid }) => this.#ledger.shelfWith({ place, volid }));
     const contentOf = (id: number): Content => guests.get(id) ?? { ...noContent, volumes: owned.get(id) ?? [] };
     const ids = new Set([...guests.keys(), ...this.#memory.vmidsAt(place), ...this.#ledger.shelvesAt(place)]);

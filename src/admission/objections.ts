@@ -2,6 +2,7 @@
 
 import { BadRequestError, type Fault, NotReadyError } from '../errors.ts';
 import { call, succeeded } from '../pve/call.ts';
+import { rowsIn } from '../pve/rows.ts';
 import { isAmong } from './allowances.ts';
 import { asSent } from './causes.ts';
 import type { Caller, Gate } from './gate.ts';
@@ -42,11 +43,11 @@ async function problemOf(
   const { node, storage } = media;
   const asked = call('GET', '/nodes/{}/storage/{}/content', [node, storage], { content });
   const answer = await upstream.send(asked, { kind: 'service' });
-  if (!succeeded(answer))
+  const rows = succeeded(answer) ? rowsIn(answer.data) : null;
+  if (rows === null)
     throw new NotReadyError(
       `storage ${storage} does not list what is on offer (${answer.status} ${answer.reason}); try again in a moment`,
       5,
     );
-  const rows: readonly { readonly volid?: unknown }[] = Array.isArray(answer.data) ? answer.data : [];
   return rows.some((row) => row.volid === volid) ? null : `${volid} is not on offer on storage ${storage}`;
 }

@@ -1,6 +1,7 @@
 /** A qemu or lxc guest as PVE holds it: read once from PVE's answers, and from then on plain data. */
 
 import { type PropertyFormat, PropertyStringError, parsePropertyString } from './property-string.ts';
+import { rowsIn } from './rows.ts';
 import { parseSize } from './size.ts';
 
 export type GuestType = 'qemu' | 'lxc';
@@ -70,31 +71,29 @@ export interface Instance {
   readonly absent?: true;
 }
 
-/** One row of PVE's `/pending`. */
-export interface PendingRow {
-  readonly key: string;
-  readonly value?: string | number;
-  readonly pending?: string | number;
-  readonly delete?: number;
-}
-
 /** Reads the answer of `GET .../pending`; null when it has not the shape that PVE promises. */
 export function readPending(data: unknown): { current: Config; next: Config; digest: string | undefined } | null {
-  if (!Array.isArray(data)) return null;
+  const rows = rowsIn(data);
+  if (rows === null) return null;
   const current: Record<string, string> = {};
   const next: Record<string, string> = {};
   let digest: string | undefined;
-  for (const row of data as PendingRow[]) {
-    if (typeof row?.key !== 'string') return null;
-    if (row.key === 'digest') {
-      digest = String(row.value);
+  for (const { key, delete: isDeleted, ...row } of rows) {
+    const [value, pending] = [row.value ?? undefined, row.pending ?? undefined];
+    if (typeof key !== 'string' || !isScalar(value) || !isScalar(pending)) return null;
+    if (key === 'digest') {
+      digest = String(value);
       continue;
     }
-    if (row.value !== undefined) current[row.key] = String(row.value);
-    if (row.pending !== undefined) next[row.key] = String(row.pending);
-    else if (row.value !== undefined && !row.delete) next[row.key] = String(row.value);
+    if (value !== undefined) current[key] = String(value);
+    if (pending !== undefined) next[key] = String(pending);
+    else if (value !== undefined && !isDeleted) next[key] = String(value);
   }
   return { current, next, digest };
+}
+
+function isScalar(value: unknown): boolean {
+  return value === undefined || typeof value === 'string' || typeof value === 'number';
 }
 
 /** The values of a stored property string; null when it is none, for those who must go on without it. */

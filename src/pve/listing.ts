@@ -11,6 +11,7 @@ import {
   type Volume,
   volumeOwner,
 } from './instance.ts';
+import { type Row, rowsOf } from './rows.ts';
 
 /** A guest as PVE's list of resources shows it. */
 export interface Guest {
@@ -55,8 +56,7 @@ export interface Resources {
 
 /** Reads the answer of `GET /cluster/resources`; guests lowest vmid first. Throws UpstreamBrokenError. */
 export function readResources(data: unknown): Resources {
-  if (!Array.isArray(data)) throw new UpstreamBrokenError('the list of resources is not understood');
-  const rows = data as Record<string, unknown>[];
+  const rows = rowsOf(data, 'the list of resources');
   const guests = rows.flatMap((row) => readGuest(row) ?? []).sort((a, b) => a.vmid - b.vmid);
   return {
     guests,
@@ -83,52 +83,54 @@ export interface Contents {
 }
 
 /** Reads the answer of `GET /nodes/{node}/storage/{storage}/content`. Throws UpstreamBrokenError. */
-export function readContent(data: unknown): Contents {
-  if (!Array.isArray(data)) throw new UpstreamBrokenError('a list of volumes is not understood');
-  const rows = data as Record<string, unknown>[];
+export function readContent(data: unknown, storage: string): Contents {
+  const volumes = rowsOf(data, `the list of volumes on ${storage}`).map((row) => readVolume(row, storage));
   return {
-    guests: readGuestContent(rows),
-    files: rows.filter(({ volid, content }) => typeof volid === 'string' && isFileKind(content)).map(readFile),
+    guests: readGuestContent(volumes),
+    // Even an empty file is one: it counts as a byte.
+    files: volumes.flatMap(({ content, volume }) =>
+      isFileKind(content) ? [{ ...volume, bytes: Math.max(1, volume.bytes) }] : [],
+    ),
   };
 }
 
-/** Even an empty file is one: it counts as a byte. */
-function readFile({ volid, size, format }: Record<string, unknown>): Volume {
-  const id = String(volid);
-  const storage = id.slice(0, id.indexOf(':'));
-  return { volid: id, storage, bytes: Math.max(1, Number(size ?? 0)), format: String(format ?? '') };
+/** One volume, and what the list says of it beside what every volume has. */
+interface Listed {
+  readonly volume: Volume;
+  readonly content: unknown;
+  readonly row: Row;
 }
 
-function readGuestContent(rows: readonly Record<string, unknown>[]): ReadonlyMap<number, Content> {
+function readVolume(row: Row, storage: string): Listed {
+  const { volid, content, size, format } = row;
+  if (typeof volid !== 'string' || !volid.startsWith(`${storage}:`))
+    throw new UpstreamBrokenError(
+      `the list of volumes on ${storage} names ${JSON.stringify(volid)}, which is no volume of it`,
+    );
+  return { volume: { volid, storage, bytes: Number(size ?? 0), format: String(format ?? '') }, content, row };
+}
+
+function readGuestContent(listed: readonly Listed[]): ReadonlyMap<number, Content> {
   const found = new Map<number, Content>();
-  for (const row of rows) {
-    const { volid, content, format, ctime } = row;
-    if (typeof volid !== 'string') continue;
+  for (const { volume, content, row } of listed) {
+    const { volid, bytes } = volume;
     const isBackup = content === 'backup';
     if (!isBackup && content !== 'images' && content !== 'rootdir') continue;
     const vmid = hasVmid(row) ? Number(row.vmid) : isBackup ? backupOwner(volid) : volumeOwner(volid);
     if (vmid === null) continue;
-    const bytes = Number(row.size ?? 0);
     const { volumes, backups } = found.get(vmid) ?? noContent;
-    if (isBackup) found.set(vmid, { volumes, backups: [...backups, { volid, bytes, ctime: Number(ctime ?? 0) }] });
-    else
-      found.set(vmid, {
-        volumes: [
-          ...volumes,
-          { volid, storage: volid.slice(0, volid.indexOf(':')), bytes, format: String(format ?? '') },
-        ],
-        backups,
-      });
+    if (isBackup) found.set(vmid, { volumes, backups: [...backups, { volid, bytes, ctime: Number(row.ctime ?? 0) }] });
+    else found.set(vmid, { volumes: [...volumes, volume], backups });
   }
   return found;
 }
 
 /** PVE's numbers come as texts from some of its versions. */
-function hasVmid({ vmid }: Record<string, unknown>): boolean {
+function hasVmid({ vmid }: Row): boolean {
   return /^[1-9]\d{2,8}$/.test(String(vmid));
 }
 
-function readGuest(row: Record<string, unknown>): Guest | null {
+function readGuest(row: Row): Guest | null {
   const { type, vmid, node, name, status, pool, template } = row;
   if ((type !== 'qemu' && type !== 'lxc') || !hasVmid(row) || typeof node !== 'string') return null;
   return {
@@ -143,18 +145,7 @@ function readGuest(row: Record<string, unknown>): Guest | null {
 }
 
 /** What changes in the list when a guest was changed, as far as the list shows it. */
-function hintOf({
-  node,
-  name,
-  maxcpu,
-  maxmem,
-  maxdisk,
-  template,
-  lock,
-  status,
-  pool,
-  tags,
-}: Record<string, unknown>): string {
+function hintOf({ node, name, maxcpu, maxmem, maxdisk, template, lock, status, pool, tags }: Row): string {
   return JSON.stringify([node, name, maxcpu, maxmem, maxdisk, template, lock, status, pool, tags]);
 }
 
@@ -172,7 +163,7 @@ export function unlistedGuest({ type, vmid, host, current, next }: Instance, poo
   };
 }
 
-function readNode({ node, status, maxcpu }: Record<string, unknown>): ClusterNode {
+function readNode({ node, status, maxcpu }: Row): ClusterNode {
   return {
     node: String(node),
     status: String(status ?? 'unknown'),
@@ -183,7 +174,7 @@ function readNode({ node, status, maxcpu }: Record<string, unknown>): ClusterNod
 /** The kinds of local storages that PVE knows not to replicate; whoever adds one of their own may let it. */
 const neverReplicated: readonly unknown[] = ['dir', 'btrfs', 'lvm', 'lvmthin'];
 
-function readStorage({ storage, node, shared, content, status, plugintype }: Record<string, unknown>): StorageOnNode {
+function readStorage({ storage, node, shared, content, status, plugintype }: Row): StorageOnNode {
   const isShared = Number(shared) === 1;
   return {
     storage: String(storage),
@@ -202,13 +193,12 @@ export interface PciFunction {
   readonly device_name: string;
   readonly vendor_name: string;
   /** All that PVE says of it. */
-  readonly row: Readonly<Record<string, unknown>>;
+  readonly row: Row;
 }
 
-/** Reads the answer of `GET /nodes/{node}/hardware/pci`. */
+/** Reads the answer of `GET /nodes/{node}/hardware/pci`. Throws UpstreamBrokenError. */
 export function readPciFunctions(data: unknown): PciFunction[] {
-  if (!Array.isArray(data)) throw new UpstreamBrokenError('the list of PCI devices is not understood');
-  return (data as Record<string, unknown>[]).map((row) => ({
+  return rowsOf(data, 'the list of PCI devices').map((row) => ({
     id: String(row.id),
     device_name: String(row.device_name ?? row.device ?? ''),
     vendor_name: String(row.vendor_name ?? row.vendor ?? ''),
@@ -216,11 +206,10 @@ export function readPciFunctions(data: unknown): PciFunction[] {
   }));
 }
 
-/** Reads the answer of `GET /cluster/mapping/pci`: for each mapping that stands for one device of the node, that device's PCI ids. */
+/** Reads the answer of `GET /cluster/mapping/pci`: for each mapping that stands for one device of the node, that device's PCI ids. Throws UpstreamBrokenError. */
 export function readMappings(data: unknown, node: string): ReadonlyMap<string, readonly string[]> {
-  if (!Array.isArray(data)) throw new UpstreamBrokenError('the list of PCI mappings is not understood');
   const mappings = new Map<string, readonly string[]>();
-  for (const { id, map } of data as Record<string, unknown>[]) {
+  for (const { id, map } of rowsOf(data, 'the list of PCI mappings')) {
     const entries = (Array.isArray(map) ? map : []).map((text) => propertiesOf(String(text), {}));
     const paths = entries.flatMap((entry) => (entry?.get('node') === node ? [entry.get('path') ?? ''] : []));
     const [path = '', ...choices] = paths;

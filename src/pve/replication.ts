@@ -3,8 +3,8 @@
  * of the same name. From the moment it is set up it will take their room there, whether or not it has run.
  */
 
-import { UpstreamBrokenError } from '../errors.ts';
 import { type Config, drivesOf, type GuestType, type Instance, propertiesOf } from './instance.ts';
+import { rowsIn, rowsOf } from './rows.ts';
 
 /** The guest that a job is for by its id (`100-0`); NaN when it is no such id. */
 export function guestOfJob(id: string): number {
@@ -14,8 +14,7 @@ export function guestOfJob(id: string): number {
 
 /** Reads the answer of `GET /cluster/replication`: the target nodes of each guest's jobs. Throws UpstreamBrokenError. */
 export function readJobs(data: unknown): ReadonlyMap<number, readonly string[]> {
-  if (!Array.isArray(data)) throw new UpstreamBrokenError('the list of replication jobs is not understood');
-  const jobs = (data as Readonly<Record<string, unknown>>[]).map(({ id, guest, target }) => ({
+  const jobs = rowsOf(data, 'the list of replication jobs').map(({ id, guest, target }) => ({
     vmid: Number(guest ?? guestOfJob(String(id))),
     target: String(target),
   }));
@@ -29,7 +28,7 @@ export function readJobs(data: unknown): ReadonlyMap<number, readonly string[]> 
 
 /** Reads the answer of `GET .../snapshot`: whether there is any snapshot. Whoever is not told has to reckon with one. */
 export function readHasSnapshots(data: unknown): boolean {
-  return !Array.isArray(data) || data.some((row) => Object(row).name !== 'current');
+  return rowsIn(data)?.every(({ name }) => name === 'current') !== true;
 }
 
 /** The instance with one more job, to this node. */

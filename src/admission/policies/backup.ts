@@ -5,6 +5,7 @@ import { backedUp } from '../../pve/archives.ts';
 import { call } from '../../pve/call.ts';
 import { backupOwner } from '../../pve/instance.ts';
 import { parseList } from '../../pve/projections.ts';
+import { rowsIn } from '../../pve/rows.ts';
 import { isAmong } from '../allowances.ts';
 import type { Change, ChangePolicy } from '../policy.ts';
 import * as values from './values.ts';
@@ -118,7 +119,7 @@ const prune: ChangePolicy = {
   ],
   objections: (change) => {
     const { before, named, told } = change;
-    const rows = Array.isArray(told[0]) ? (told[0] as { readonly volid?: unknown }[]) : null;
+    const rows = rowsIn(told[0]);
     const strange = rows?.find(({ volid }) => !before.backups?.some((backup) => backup.volid === volid));
     return [
       ...mustBeCountedOn(named.storage, change),

@@ -3,6 +3,7 @@
 import type { Fault } from '../../errors.ts';
 import { call } from '../../pve/call.ts';
 import { faultOfName, fileVolid, normalisedName, sentKinds, withFile } from '../../pve/files.ts';
+import { type Row, rowsIn } from '../../pve/rows.ts';
 import { isAmong } from '../allowances.ts';
 import type { Asked, Change, ChangePolicy, Policy } from '../policy.ts';
 import { closedRows } from './rows.ts';
@@ -44,11 +45,11 @@ function mustBeFree(change: Change): Fault[] {
 
 /** Whether a file is there that is not on the caller's shelf, by the list that was asked for first. */
 function isOthers({ before, told: [rows] }: Change, volid: string): boolean {
-  return Array.isArray(rows) && rows.some((row) => Object(row).volid === volid) && !before.volumes.has(volid);
+  return rowsIn(rows)?.some((row) => row.volid === volid) === true && !before.volumes.has(volid);
 }
 
 function mustBeListed({ told: [rows] }: Change, storage = ''): Fault[] {
-  return Array.isArray(rows)
+  return rowsIn(rows) !== null
     ? []
     : [{ field: 'storage', problem: `${storage} does not tell what it holds, so nothing can be put there` }];
 }
@@ -150,8 +151,8 @@ const appliance: ChangePolicy = {
 };
 
 /** What PVE's list says of the template that a call names. */
-function applianceIn({ params: { template }, told: [, rows] }: Change): Readonly<Record<string, unknown>> | undefined {
-  return Array.isArray(rows) ? rows.find((row) => Object(row).template === template) : undefined;
+function applianceIn({ params: { template }, told: [, rows] }: Change): Row | undefined {
+  return rowsIn(rows)?.find((row) => row.template === template);
 }
 
 /** How the node finds the file at the URL. */

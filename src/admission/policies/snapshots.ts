@@ -6,6 +6,7 @@ import { call } from '../../pve/call.ts';
 import { type GuestType, isDeviceSlot } from '../../pve/instance.ts';
 import { stateStorages, withState } from '../../pve/projections.ts';
 import { withSnapshot } from '../../pve/replication.ts';
+import { rowsIn } from '../../pve/rows.ts';
 import type { Change, ChangePolicy } from '../policy.ts';
 import { storagesOf } from './drives.ts';
 import { flag, lines, oneOf, snapshotName, storageId } from './values.ts';
@@ -35,9 +36,9 @@ function take(type: GuestType): ChangePolicy {
 
 /** Where each snapshot is a volume of the disk's whole size, no list shows it under the guest. */
 function mustNotBeChained({ before, told: [rows] }: Change): Fault[] {
-  if (!Array.isArray(rows))
-    return [{ field: 'snapname', problem: 'PVE does not tell how its storages keep snapshots' }];
-  const chained = (rows as Readonly<Record<string, unknown>>[])
+  const storages = rowsIn(rows);
+  if (storages === null) return [{ field: 'snapname', problem: 'PVE does not tell how its storages keep snapshots' }];
+  const chained = storages
     .filter((row) => Number(row['snapshot-as-volume-chain'] ?? 0) === 1)
     .map(({ storage }) => storage);
   return storagesOf(before.type, before.current)

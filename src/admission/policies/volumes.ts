@@ -4,6 +4,7 @@ import type { Fault } from '../../errors.ts';
 import { call } from '../../pve/call.ts';
 import { drivesOf } from '../../pve/instance.ts';
 import { withVolume } from '../../pve/projections.ts';
+import { rowsIn } from '../../pve/rows.ts';
 import type { Change, ChangePolicy } from '../policy.ts';
 import * as values from './values.ts';
 
@@ -73,8 +74,9 @@ function mustBeFree(change: Change): Fault[] {
       return problem(`${volid} is ${slot} of instance ${before.vmid}; take it out of there instead`);
   }
   const [rows] = told;
-  if (!Array.isArray(rows)) return problem('PVE does not tell the snapshots of the instance; try again in a moment');
-  const snapshot = (rows as { readonly name?: unknown }[]).find(({ name }) => name !== 'current');
+  const snapshots = rowsIn(rows);
+  if (snapshots === null) return problem('PVE does not tell the snapshots of the instance; try again in a moment');
+  const snapshot = snapshots.find(({ name }) => name !== 'current');
   return snapshot === undefined
     ? []
     : problem(`instance ${before.vmid} has snapshots (${snapshot.name}), which may hold ${volid}; delete them first`);

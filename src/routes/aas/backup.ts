@@ -4,13 +4,12 @@ import { BadRequestError, NotFoundError, NotSupportedError } from '../../errors.
 import { type Call, call, type Draft } from '../../pve/call.ts';
 import { backupOwner, drivesOf, type Instance } from '../../pve/instance.ts';
 import { formatPropertyString } from '../../pve/property-string.ts';
+import { type Row, rowsOf } from '../../pve/rows.ts';
 import { begin } from './change.ts';
 import { backupVolume, note, readForm } from './fields.ts';
 import { dataOf } from './reply.ts';
 import type { Surface } from './surface.ts';
 import { type Target, targetOf, visibleInstance } from './target.ts';
-
-type Row = Readonly<Record<string, unknown>>;
 
 /** `/cluster/:node/:type/:vmid/backup`: the list, making and deleting one, `notes` and `restore`. None waits for PVE's task. */
 export function backupRoutes({ app, rooms, identify }: Surface): void {
@@ -57,8 +56,8 @@ export function backupRoutes({ app, rooms, identify }: Surface): void {
       content: 'backup',
       vmid: String(vmid),
     });
-    const rows = dataOf(await rooms.upstream.send(asked, { kind: 'service' })) as readonly Row[];
-    return rows
+    const data = dataOf(await rooms.upstream.send(asked, { kind: 'service' }));
+    return rowsOf(data, 'the list of backups')
       .filter(({ volid }) => own.some((backup) => backup.volid === volid))
       .map((row): Row & { readonly ctime: number } => ({
         ...row,

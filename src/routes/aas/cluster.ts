@@ -3,6 +3,7 @@
 import { admit } from '../../admission/admit.ts';
 import { call, succeeded } from '../../pve/call.ts';
 import { drivesOf, type Instance, type Volume } from '../../pve/instance.ts';
+import { rowsIn, rowsOf } from '../../pve/rows.ts';
 import { grantedNames } from '../../quota/record.ts';
 import type { Rooms } from '../rooms.ts';
 import { modelOf } from './model.ts';
@@ -10,20 +11,18 @@ import { dataOf } from './reply.ts';
 import type { Surface } from './surface.ts';
 import { targetOf, visibleInstance } from './target.ts';
 
-type Row = Readonly<Record<string, unknown>>;
-
 /** `/cluster/pools`, `/cluster/nodes` and `/cluster/:node/:type/:vmid`. */
 export function clusterRoutes({ app, rooms, identify }: Surface): void {
   app.get('/cluster/pools', async (request) => {
     const { record } = await identify(request);
     if (!record.cluster.admin) return { pools: grantedNames(record.cluster.pools) };
-    const rows = dataOf(await rooms.upstream.send(call('GET', '/pools'), { kind: 'service' })) as readonly Row[];
-    return { pools: rows.map(({ poolid }) => poolid) };
+    const data = dataOf(await rooms.upstream.send(call('GET', '/pools'), { kind: 'service' }));
+    return { pools: rowsOf(data, 'the list of pools').map(({ poolid }) => poolid) };
   });
 
   app.get('/cluster/nodes', async (request) => {
     const { answer } = await admit(rooms.gate, call('GET', '/nodes'), await identify(request));
-    return { nodes: (dataOf(answer) as readonly Row[]).map(({ node }) => node) };
+    return { nodes: rowsOf(dataOf(answer), 'the list of nodes').map(({ node }) => node) };
   });
 
   app.get('/cluster/:node/:type/:vmid', async (request) => {
@@ -44,7 +43,7 @@ async function mediaOf({ upstream }: Rooms, { type, next, host }: Instance): Pro
     [...storages].map(async (storage) => {
       const asked = call('GET', '/nodes/{}/storage/{}/content', [host.node, storage], { content: 'iso' });
       const answer = await upstream.send(asked, { kind: 'service' });
-      const rows: readonly Row[] = succeeded(answer) && Array.isArray(answer.data) ? answer.data : [];
+      const rows = (succeeded(answer) ? rowsIn(answer.data) : null) ?? [];
       return rows.map(({ volid, size, format }): [string, Volume] => [
         String(volid),
         { volid: String(volid), storage, bytes: Number(size ?? 0), format: String(format ?? '') },

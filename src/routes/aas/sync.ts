@@ -5,13 +5,12 @@ import { STATUS_CODES } from 'node:http';
 import { admit } from '../../admission/admit.ts';
 import { NotFoundError } from '../../errors.ts';
 import { call } from '../../pve/call.ts';
+import { type Row, rowsOf } from '../../pve/rows.ts';
 import { type Origins, requireSameOrigin } from '../caller.ts';
 import type { Arrival } from '../web-sockets.ts';
 import { dataOf, errorReply } from './reply.ts';
 import type { Surface } from './surface.ts';
 import { SyncSockets } from './sync-sockets.ts';
-
-type Row = Readonly<Record<string, unknown>>;
 
 /** `/sync/schemes`, `/sync/hash` and the WebSocket `/sync/interrupt`. */
 export function syncRoutes({ app, rooms, identify }: Surface, origins: Origins): void {
@@ -24,7 +23,8 @@ export function syncRoutes({ app, rooms, identify }: Surface, origins: Origins):
   app.get('/sync/hash', async (request, reply) => {
     if (!schemes.hash.enabled) throw new NotFoundError('The sync scheme hash is not enabled here');
     const { answer } = await admit(rooms.gate, call('GET', '/cluster/resources'), await identify(request));
-    return reply.type('text/html').send(fingerprintOf(dataOf(answer) as readonly Row[], resourcetypes));
+    const rows = rowsOf(dataOf(answer), 'the list of resources');
+    return reply.type('text/html').send(fingerprintOf(rows, resourcetypes));
   });
 
   app.get('/sync/interrupt', async (_request, reply) => {

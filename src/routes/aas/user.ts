@@ -2,6 +2,7 @@
 
 import { NotReadyError } from '../../errors.ts';
 import { call } from '../../pve/call.ts';
+import { type Row, rowsOf } from '../../pve/rows.ts';
 import type { ClusterGrants } from '../../quota/record.ts';
 import type { Rooms } from '../rooms.ts';
 import { quotaTable, shownMax, usageTable } from './quota-table.ts';
@@ -52,12 +53,9 @@ async function offered(
   if (config.useriso === undefined) return [];
   const { node, storage } = config.useriso;
   const asked = call('GET', '/nodes/{}/storage/{}/content', [node, storage], { content });
-  const rows = dataOf(await upstream.send(asked, { kind: 'service' }));
+  const rows = rowsOf(dataOf(await upstream.send(asked, { kind: 'service' })), 'the list of media');
   const prefix = `${storage}:${content}/`;
   const place = inventory.placeOf(storage, node);
-  const isOffered = ({ volid }: Readonly<Record<string, unknown>>) =>
-    [undefined, user].includes(ledger.fileOwner({ place, volid: String(volid) }));
-  return (Array.isArray(rows) ? rows : [])
-    .filter(isOffered)
-    .map((row: Readonly<Record<string, unknown>>) => ({ ...row, name: String(row.volid).replace(prefix, '') }));
+  const isOffered = ({ volid }: Row) => [undefined, user].includes(ledger.fileOwner({ place, volid: String(volid) }));
+  return rows.filter(isOffered).map((row) => ({ ...row, name: String(row.volid).replace(prefix, '') }));
 }

@@ -31,9 +31,12 @@ describe('what PVE shows as pending', () => {
     });
   });
 
-  test.each([[null], ['text'], [{}], [[null]], [[{ value: 1 }]], [[{ key: 7 }]]])('%j is no such answer', (data) => {
-    expect(readPending(data)).toBeNull();
-  });
+  test.each([[null], ['text'], [{}], [[null]], [[{ value: 1 }]], [[{ key: 7 }]], [[{ key: 'cores', value: [4] }]]])(
+    '%j is no such answer',
+    (data) => {
+      expect(readPending(data)).toBeNull();
+    },
+  );
 });
 
 test.each<[GuestType, string, boolean]>([

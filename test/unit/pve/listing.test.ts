@@ -23,19 +23,19 @@ test('the volumes of a guest are found by its vmid, written either way, or by th
     return { volid: `ceph:vm-100-disk-${n}`, content: 'images', size: '8', vmid };
   });
   expect(
-    readContent(rows)
+    readContent(rows, 'ceph')
       .guests.get(100)
       ?.volumes.map(({ bytes }) => bytes),
   ).toEqual([8, 8, 8, 8]);
 });
 
 test('files that belong to no guest are told apart from what does', () => {
-  const { guests, files } = readContent([
+  const rows = [
     { volid: 'nfs:iso/a.iso', content: 'iso', size: '8', format: 'iso' },
     { volid: 'nfs:snippets/a.yaml', content: 'snippets', size: 0, format: 'snippet' },
     { volid: 'nfs:100/vm-100-disk-0.raw', content: 'images', size: 8, vmid: 100 },
-    { content: 'iso' },
-  ]);
+  ];
+  const { guests, files } = readContent(rows, 'nfs');
   expect([...guests.keys()]).toEqual([100]);
   // An empty file is a file all the same.
   expect(files.map(({ volid, storage, bytes }) => [volid, storage, bytes])).toEqual([
@@ -43,3 +43,10 @@ test('files that belong to no guest are told apart from what does', () => {
     ['nfs:snippets/a.yaml', 'nfs', 1],
   ]);
 });
+
+test.each([['text'], [[null]], [[{ content: 'iso' }]], [[{ volid: 'nfs' }]], [[{ volid: 'ceph:vm-100-disk-0' }]]])(
+  '%j is no list of the volumes on a storage',
+  (data) => {
+    expect(() => readContent(data, 'nfs')).toThrow(/the list of volumes on nfs/);
+  },
+);
