@@ -570,11 +570,11 @@ export class Inventory {
   }
 
   /** The backups of an instance, and those that an earlier guest of its vmid has left. */
-  #backups(instance: Pick<Instance, 'vmid' | 'current' | 'next'>): Pick<Instance, 'backups' | 'leftBackups'> {
-    const createdAt = this.#ledger.createdAt(instance.vmid);
-    const born = bornAt(instance) ?? (createdAt === undefined ? undefined : createdAt / 1000 - clockSkew);
+  #backups({ vmid, current, next }: Instance): Pick<Instance, 'backups' | 'leftBackups'> {
+    const createdAt = this.#ledger.createdAt(vmid);
+    const born = bornAt(current, next) ?? (createdAt === undefined ? undefined : createdAt / 1000 - clockSkew);
     const { backups = [], earlier = [] } = Object.groupBy(
-      this.#memory.backups(instance.vmid).filter((backup) => this.#isCounted(backup)),
+      this.#memory.backups(vmid).filter((backup) => this.#isCounted(backup)),
       ({ ctime }) => (born === undefined || ctime >= born ? 'backups' : 'earlier'),
     );
     // Whoever creates a guest here had to pay for what was left under its vmid, and goes on to.
@@ -586,9 +586,10 @@ export class Inventory {
   }
 
   #sighting(instance: Instance): Sighting {
-    const { vmid, type, host } = instance;
+    const { vmid, type, host, current, next } = instance;
     const pool = this.#guests.get(vmid)?.pool ?? this.#ledger.account(vmid)?.pool;
-    return { vmid, type, node: host.node, pool, birth: birthMark(instance), usage: usageOf(instance, this.#counted) };
+    const usage = usageOf(instance, this.#counted);
+    return { vmid, type, node: host.node, pool, birth: birthMark(current, next), usage };
   }
 
   /** No guest, but perhaps volumes and backups under its vmid. */

@@ -4,7 +4,7 @@ import type { Fault } from '../errors.ts';
 import { isObject } from '../json.ts';
 import { call, succeeded } from '../pve/call.ts';
 import { type Config, isNetSlot, propertiesOf } from '../pve/instance.ts';
-import { privilegesOn } from '../pve/rights.ts';
+import { holds } from './access.ts';
 import { isAmong } from './allowances.ts';
 import type { Caller, Gate } from './gate.ts';
 import type { Change, ChangePolicy } from './policy.ts';
@@ -66,11 +66,7 @@ function templatesOf({ record: { templates } }: Caller, type: 'qemu' | 'lxc'): R
 async function mayUse({ upstream }: Gate, caller: Caller, network: string): Promise<boolean> {
   // Several VLANs at once would be as many questions, and no other text is the name of a network.
   if (!/^[A-Za-z][\w.-]*(?:\/\d+)?$/.test(network)) return false;
-  const grantedIn = async (zone: string) => {
-    const path = `/sdn/zones/${zone}/${network}`;
-    const answer = await upstream.send(call('GET', '/access/permissions', [], { path }), caller.credential);
-    return privilegesOn(answer, path)?.has('SDN.Use') === true;
-  };
+  const grantedIn = (zone: string) => holds(upstream, caller, `/sdn/zones/${zone}/${network}`, 'SDN.Use');
   if (await grantedIn('localnetwork')) return true;
   const [bridge = ''] = network.split('/');
   const answer = await upstream.send(call('GET', '/cluster/sdn/vnets/{}', [bridge]), caller.credential);

@@ -229,7 +229,7 @@ export function drivesOf(type: GuestType, config: Config): ReadonlyMap<string, D
 }
 
 /** When a guest was made, in seconds since 1970, by the `meta` that PVE writes; undefined for those made otherwise and for containers. */
-export function bornAt({ current, next }: Pick<Instance, 'current' | 'next'>): number | undefined {
+export function bornAt(current: Config, next = current): number | undefined {
   const ctime = /(?:^|,)ctime=(\d+)/.exec(current.meta ?? next.meta ?? '')?.[1];
   return ctime === undefined ? undefined : Number(ctime);
 }
@@ -238,10 +238,10 @@ export function bornAt({ current, next }: Pick<Instance, 'current' | 'next'>): n
  * What tells this guest from another that had the same vmid: the creation time in `meta`, else the SMBIOS uuid.
  * Containers carry neither: undefined.
  */
-export function birthMark(instance: Pick<Instance, 'current' | 'next'>): string | undefined {
-  const ctime = bornAt(instance);
+export function birthMark(current: Config, next = current): string | undefined {
+  const ctime = bornAt(current, next);
   if (ctime !== undefined) return `ctime=${ctime}`;
-  const uuid = /(?:^|,)uuid=([0-9a-fA-F-]+)/.exec(instance.current.smbios1 ?? '')?.[1];
+  const uuid = /(?:^|,)uuid=([0-9a-fA-F-]+)/.exec(current.smbios1 ?? '')?.[1];
   return uuid === undefined ? undefined : `uuid=${uuid.toLowerCase()}`;
 }
 

@@ -80,10 +80,9 @@ function configure(type: GuestType, method: 'POST' | 'PUT'): ChangePolicy {
 
 /** What tells a guest from others that have had its vmid says who pays for it. */
 function mustStayItself({ before, params }: Change): Fault[] {
-  const mark = birthMark({ current: before.next, next: before.next });
-  const { next } = configured(before, params);
+  const mark = birthMark(before.next);
   const field = ['smbios1', 'delete', 'revert'].find((name) => params[name] !== undefined) ?? 'vmid';
-  return mark === undefined || birthMark({ current: next, next }) === mark
+  return mark === undefined || birthMark(configured(before, params).next) === mark
     ? []
     : [{ field, problem: `not allowed: instance ${before.vmid} is known by its uuid, which has to stay` }];
 }

@@ -50,7 +50,7 @@ function restore(type: GuestType, over: boolean): ChangePolicy {
       ...driveObjections(change),
       ...mustNotReachBeyond(change, type),
       ...mustSayWhere(change),
-      ...(over ? mustStayItself(change, type) : []),
+      ...(over ? mustBeItsOwn(change, type) : []),
     ],
     brings: ({ params, allowances, told: [text] }) => {
       const archive = isAmong(allowances.volumes, params[field] ?? '') ? null : readArchive(type, text);
@@ -87,11 +87,11 @@ function mustNotReachBeyond(change: Change, type: GuestType): Fault[] {
 }
 
 /** What tells a guest from earlier ones of its vmid says who pays for it, and which backups are its own. */
-function mustStayItself({ before, params, told: [text] }: Change, type: GuestType): Fault[] {
+function mustBeItsOwn({ before, params, told: [text] }: Change, type: GuestType): Fault[] {
   const { config } = readArchive(type, text) ?? {};
-  const mark = birthMark({ current: before.current, next: before.next });
+  const mark = birthMark(before.current, before.next);
   if (config === undefined || mark === undefined) return [];
-  const kept = birthMark({ current: config, next: config }) === mark;
+  const kept = birthMark(config) === mark;
   return kept && !(mark.startsWith('uuid=') && params.unique === '1')
     ? []
     : [

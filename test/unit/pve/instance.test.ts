@@ -163,5 +163,5 @@ test.each<[Config, Config, string | undefined]>([
   [{ meta: 'creation-qemu=9.0.2', smbios1: 'base64=1,uuid=a0' }, {}, 'uuid=a0'],
   [{ hostname: 'c1' }, {}, undefined],
 ])('%j and %j are the guest %s', (current, next, mark) => {
-  expect(birthMark({ current, next })).toBe(mark);
+  expect(birthMark(current, next)).toBe(mark);
 });
