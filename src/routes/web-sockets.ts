@@ -5,6 +5,7 @@ import type { Duplex } from 'node:stream';
 import type { Credential } from '../pve/call.ts';
 import type { AddressOf } from './client-address.ts';
 import { reasonPhrase } from './edge.ts';
+import type { Held, HeldSockets } from './held-sockets.ts';
 
 /** A request to become a WebSocket. */
 export interface Arrival {
@@ -31,10 +32,7 @@ export interface Door {
   /** Takes over the connection; throws what is to be answered instead. */
   accept(arrival: Arrival): Promise<void>;
   refusal(error: unknown): UpgradeRefusal;
-  /** Closes the sockets of a session that has ended. */
-  end(session: Credential): void;
-  /** Closes the sockets of a user who is gone. */
-  endOf(user: string): void;
+  readonly held: Pick<HeldSockets<Held>, 'end' | 'endOf'>;
 }
 
 /** All WebSockets of a server; requests for other addresses are served as if they offered no upgrade. */
@@ -72,12 +70,12 @@ export class WebSockets {
 
   /** Closes all sockets of a session that has ended. */
   end(session: Credential): void {
-    for (const door of this.#doors) door.end(session);
+    for (const { held } of this.#doors) held.end(session);
   }
 
   /** Closes all sockets of a user who is gone. */
   endOf(user: string): void {
-    for (const door of this.#doors) door.endOf(user);
+    for (const { held } of this.#doors) held.endOf(user);
   }
 
   #doorOf(url = ''): Door | undefined {
@@ -98,10 +96,4 @@ function refuse(connection: Duplex, { status, reason, headers, body }: UpgradeRe
   const head = Object.entries(lines).map(([name, value]) => `${name}: ${value}`);
   connection.once('finish', () => connection.destroy());
   connection.end([`HTTP/1.1 ${status} ${reasonPhrase(reason)}`, ...head, '', text].join('\r\n'));
-}
-
-/** Whether two sessions are one. */
-export function isSame(a: Credential, b: Credential): boolean {
-  if (a.kind === 'ticket' && b.kind === 'ticket') return a.ticket === b.ticket;
-  return a.kind === 'token' && b.kind === 'token' && a.token === b.token;
 }

@@ -44,8 +44,7 @@ export function syncRoutes({ app, rooms, identify }: Surface, origins: Origins):
       const { status, headers, body } = errorReply(error, { params: {} }, resources);
       return { status, reason: STATUS_CODES[status] ?? '', headers, body };
     },
-    end: (session) => sockets.end(session),
-    endOf: (user) => sockets.endOf(user),
+    held: sockets,
   });
   app.addHook('preClose', () => sockets.close());
 

@@ -54,8 +54,7 @@ export function consoleRoutes(app: FastifyInstance, rooms: Rooms, origins: Origi
       if (spoken.status >= 500) log.warn({ err: error }, 'a console was not opened');
       return spoken;
     },
-    end: (session) => consoles.end(session),
-    endOf: (user) => consoles.endOf(user),
+    held: consoles,
   });
   app.addHook('preClose', () => consoles.close());
 
