@@ -28,6 +28,7 @@ import {
 } from './backend.ts';
 import { applyAll, type ChangeResult, stateAt } from './changes.ts';
 import { type BackendContext, type BackendEntries, grantKeys, type LoadedBackend, loadBackends } from './index.ts';
+import { believedFor, KeptAnswers } from './kept-answers.ts';
 import {
   type Ask,
   faultsOfGroups,
@@ -100,21 +101,9 @@ export async function openDirectory(
   return directory;
 }
 
-/** What a backend that cannot tell of changes has said is believed for so many milliseconds. */
-const believedFor = 5000;
-
-/** Of these, milliseconds for which the members of a group are kept for several users, and then a record that they made. */
+/** Ms for which the members of a group are kept for several users; records that are made of them are kept for the rest. */
 const sharedFor = 2000;
 const madeFor = believedFor - sharedFor;
-
-/** Answers kept at most; beyond it all are asked for again. */
-const keptAtMost = 20_000;
-
-interface Kept {
-  readonly value: Promise<unknown>;
-  readonly version: number;
-  readonly until: number;
-}
 
 /** The server itself, which asks on nobody's behalf. */
 const server: Requester = { cookies: {} };
@@ -127,7 +116,7 @@ export class Directory {
   readonly #options: DirectoryOptions;
   readonly #all: readonly LoadedBackend[];
   readonly #groups: readonly LimitedGroup[];
-  readonly #kept = new Map<string, Kept>();
+  readonly #answers: KeptAnswers;
   /** Who has just been deleted here, until when (monotonic milliseconds) they may still be believed to be there elsewhere. */
   readonly #gone = new Map<string, number>();
   #lastChange: Promise<unknown> = Promise.resolve();
@@ -143,7 +132,7 @@ export class Directory {
   readonly #membersAt: MembersAt = (loaded, group) => {
     const { name, backend } = loaded;
     const shared = <T>(what: string, load: () => Promise<T>) =>
-      this.#keep(`${what} ${name}`, [loaded], load, sharedFor);
+      this.#answers.get(`${what} ${name}`, [loaded], load, sharedFor);
     if (backend.membersOf !== undefined)
       return shared(`members of ${formatGroupName(group)} at`, () => toldMembers(loaded, group, this.#ask));
     const listed = () => shared('all users at', () => this.#ask(loaded, async () => backend.getAllUsers?.(server)));
@@ -152,6 +141,7 @@ export class Directory {
 
   constructor(options: DirectoryOptions) {
     this.#options = options;
+    this.#answers = new KeptAnswers(() => this.version(), options.now);
     this.#all = [...options.backends.values()];
     this.#groups = distinct((options.users.groups ?? []).map((text) => formatGroupName(parseGroupName(text)))).map(
       (name) => {
@@ -205,7 +195,7 @@ export class Directory {
       const [shared, own] = await Promise.all([this.#layersOfGroups(user), this.#layers(asked, user, server)]);
       return recordOf([this.#base, ...shared, ...own]);
     };
-    return this.#keep(
+    return this.#answers.get(
       formatUserName(user),
       [...asked, ...tellers(groups)],
       make,
@@ -233,7 +223,7 @@ export class Directory {
     const isGone = (this.#gone.get(formatUserName(user)) ?? 0) > this.#options.now();
     const admitted =
       asked.length === 0 ||
-      (await this.#keep(`admits ${formatUserName(user)}`, asked, async () => {
+      (await this.#answers.get(`admits ${formatUserName(user)}`, asked, async () => {
         const answers = await askAll(asked, (loaded) => this.#ask(loaded, () => loaded.backend.admits?.(user)));
         return answers.every((answer) => answer !== false);
       }));
@@ -249,7 +239,12 @@ export class Directory {
       const [lists, groups] = await Promise.all([this.#lists(asked, server), this.#allInGroups()]);
       return this.#together(lists, groups.layers, groups.names);
     };
-    return this.#keep('', [...asked, ...tellers(this.#groups)], make, this.#groups.length > 0 ? madeFor : believedFor);
+    return this.#answers.get(
+      '',
+      [...asked, ...tellers(this.#groups)],
+      make,
+      this.#groups.length > 0 ? madeFor : believedFor,
+    );
   }
 
   /**
@@ -561,22 +556,6 @@ export class Directory {
     if (fits(checked)) return checked.value;
     const problems = checked.faults.map(({ field, problem }) => `${field}: ${problem}`).join('; ');
     throw new UpstreamBrokenError(`Backend "${name}" has a faulty record of ${what}: ${problems}`);
-  }
-
-  /** One question at a time for each key; the answer holds until a backend tells of a change or, where one cannot tell, its time is up. */
-  #keep<T>(key: string, asked: readonly LoadedBackend[], load: () => Promise<T>, life = believedFor): Promise<T> {
-    const version = this.version();
-    const now = this.#options.now();
-    const kept = this.#kept.get(key);
-    if (kept !== undefined && kept.version === version && now < kept.until) return kept.value as Promise<T>;
-    const telling = asked.every(({ backend }) => backend.version !== undefined);
-    if (this.#kept.size >= keptAtMost) this.#kept.clear();
-    const entry: Kept = { value: load(), version, until: telling ? Infinity : now + life };
-    this.#kept.set(key, entry);
-    entry.value.catch(() => {
-      if (this.#kept.get(key) === entry) this.#kept.delete(key);
-    });
-    return entry.value as Promise<T>;
   }
 }
 
