@@ -7,6 +7,8 @@ export default defineConfig({
     // Nothing promised is shown by how long a test takes: these end what hangs, also where the machine is busy.
     testTimeout: 120_000,
     hookTimeout: 120_000,
+    // A worker reads the modules once for all of its files: none replaces a module, and each closes what it opened.
+    isolate: false,
     projects: [
       {
         extends: true,
