@@ -2,9 +2,8 @@ import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeEach, describe, expect, test } from 'vitest';
-
-// Processes start slowly on a busy machine.
+import { afterAll, beforeEach, describe, expect, test, vi } from 'vitest';
+import { run } from '../../../src/cli/run.ts';
 
 const root = join(import.meta.dirname, '../../..');
 const directory = mkdtempSync(join(tmpdir(), 'cli-'));
@@ -46,64 +45,74 @@ beforeEach(() => {
   );
 });
 
-function node(...args: string[]) {
-  const { status, stdout, stderr } = spawnSync(process.execPath, [root, '--config', configFile, ...args], {
-    encoding: 'utf8',
-    cwd: directory,
-  });
-  return { status, stdout, stderr };
+/** What a command line does: in this process, which is spared the start of another. */
+async function node(...args: string[]) {
+  const out = vi.spyOn(console, 'log').mockReturnValue();
+  const err = vi.spyOn(console, 'error').mockReturnValue();
+  const said = ({ mock }: typeof out) => mock.calls.map(([line]) => `${line}\n`).join('');
+  try {
+    const status = await run(['--config', configFile, ...args]);
+    return { status, stdout: said(out), stderr: said(err) };
+  } finally {
+    out.mockRestore();
+    err.mockRestore();
+  }
+}
+
+function nodeProcess(...args: string[]) {
+  return spawnSync(process.execPath, [root, '--config', configFile, ...args], { encoding: 'utf8', cwd: directory });
 }
 
 describe('import', () => {
-  test('shows what it would do, does it, and then has nothing left to do', () => {
-    const shown = node('import', usersFile, '--dry-run');
+  test('shows what it would do, does it, and then has nothing left to do', async () => {
+    const shown = await node('import', usersFile, '--dry-run');
     expect(shown).toMatchObject({ status: 0, stderr: '' });
     expect(shown.stdout).toContain('alice@pve: new\n  note: resources.gone has no effect');
     expect(shown.stdout).toContain('Would import 2 of 2 users; 0 unchanged.');
-    expect(node('user', 'list').stdout).toBe('user  admin  vmids  pools  nodes\n');
+    expect((await node('user', 'list')).stdout).toBe('user  admin  vmids  pools  nodes\n');
 
-    expect(node('import', usersFile).stdout).toContain('Imported 2 of 2 users; 0 unchanged.');
-    const before = node('user', 'get', 'alice@pve').stdout;
-    expect(node('import', usersFile).stdout).toContain('Imported 0 of 2 users; 2 unchanged.');
-    expect(node('user', 'get', 'alice@pve').stdout).toBe(before);
-    expect(node('user', 'list').stdout).toBe(
+    expect((await node('import', usersFile)).stdout).toContain('Imported 2 of 2 users; 0 unchanged.');
+    const before = (await node('user', 'get', 'alice@pve')).stdout;
+    expect((await node('import', usersFile)).stdout).toContain('Imported 0 of 2 users; 2 unchanged.');
+    expect((await node('user', 'get', 'alice@pve')).stdout).toBe(before);
+    expect((await node('user', 'list')).stdout).toBe(
       'user       admin  vmids    pools  nodes\nalice@pve  no     100-199  lab    n1\nbob@pve    yes    -        -      -\n',
     );
   });
 
-  test('tells what changes in a record that is there', () => {
-    node('user', 'set', 'bob@pve', 'cluster.admin=false');
-    expect(node('import', usersFile).stdout).toContain('bob@pve: changed\n  cluster.admin: false -> true\n');
+  test('tells what changes in a record that is there', async () => {
+    await node('user', 'set', 'bob@pve', 'cluster.admin=false');
+    expect((await node('import', usersFile)).stdout).toContain('bob@pve: changed\n  cluster.admin: false -> true\n');
   });
 
-  test('lists all faults of a file and imports nothing of it', () => {
+  test('lists all faults of a file and imports nothing of it', async () => {
     writeFileSync(
       usersFile,
       JSON.stringify({ users: { 'alice@pve': { cluster: { admin: 1 } }, bob: {}, 'eve@pve': {} } }),
     );
-    const { status, stderr } = node('import', usersFile);
+    const { status, stderr } = await node('import', usersFile);
     expect(status).toBe(1);
     expect(stderr).toMatch(
       /2 faults:\n.*alice@pve.*cluster\.admin: expected true or false, got 1\n {2}bob: expected a user name/,
     );
-    expect(node('user', 'list').stdout).not.toContain('eve');
+    expect((await node('user', 'list')).stdout).not.toContain('eve');
   });
 });
 
-test('a group is given limits like a user, and a group of PVE has one name', () => {
-  expect(node('group', 'set', 'students@ldap', 'resources.cores.global.max=2').stdout).toContain(
+test('a group is given limits like a user, and a group of PVE has one name', async () => {
+  expect((await node('group', 'set', 'students@ldap', 'resources.cores.global.max=2')).stdout).toContain(
     'students@ldap: resources.cores.global.max',
   );
-  expect(node('group', 'set', 'lab@pve', 'cluster.pools.lab=true').status).toBe(0);
-  expect(node('group', 'list').stdout).toMatch(/^group +admin .*\nlab +no .*lab.*\nstudents@ldap /);
-  expect(JSON.parse(node('group', 'get', 'lab').stdout)).toMatchObject({ cluster: { pools: { lab: true } } });
-  expect(node('group', 'set', 'a b', 'cluster.admin=true')).toMatchObject({ status: 2 });
-  expect(node('user', 'list').stdout).not.toContain('lab');
+  expect((await node('group', 'set', 'lab@pve', 'cluster.pools.lab=true')).status).toBe(0);
+  expect((await node('group', 'list')).stdout).toMatch(/^group +admin .*\nlab +no .*lab.*\nstudents@ldap /);
+  expect(JSON.parse((await node('group', 'get', 'lab')).stdout)).toMatchObject({ cluster: { pools: { lab: true } } });
+  expect(await node('group', 'set', 'a b', 'cluster.admin=true')).toMatchObject({ status: 2 });
+  expect((await node('user', 'list')).stdout).not.toContain('lab');
 });
 
 describe('user set', () => {
-  test('begins and changes a record, value by value', () => {
-    const begun = node(
+  test('begins and changes a record, value by value', async () => {
+    const begun = await node(
       'user',
       'set',
       'alice@pve',
@@ -114,14 +123,14 @@ describe('user set', () => {
     );
     expect(begun).toMatchObject({ status: 0, stderr: '' });
     expect(begun.stdout).toContain('alice@pve: cluster.admin: nothing -> true\n');
-    expect(JSON.parse(node('user', 'get', 'alice@pve').stdout)).toEqual({
+    expect(JSON.parse((await node('user', 'get', 'alice@pve')).stdout)).toEqual({
       resources: { cores: { global: { max: 16 }, nodes: {} }, memory: { nodes: { n1: { max: 'unlimited' } } } },
       cluster: { admin: true, pools: { 'a.b': true } },
     });
-    expect(node('user', 'set', 'alice@pve', 'cluster.admin=null').stdout).toBe(
+    expect((await node('user', 'set', 'alice@pve', 'cluster.admin=null')).stdout).toBe(
       'alice@pve: cluster.admin: true -> nothing\n',
     );
-    expect(node('user', 'set', 'alice@pve', 'cluster.pools.a\\.b=true').stdout).toBe('alice@pve: unchanged\n');
+    expect((await node('user', 'set', 'alice@pve', 'cluster.pools.a\\.b=true')).stdout).toBe('alice@pve: unchanged\n');
   });
 
   test.each([
@@ -137,24 +146,24 @@ describe('user set', () => {
     [['alice@pve', 'cluster.admin'], 2, 'Expected KEY=VALUE, got cluster.admin.'],
     [['alice', 'cluster.admin=true'], 2, 'Expected a user name such as alice@pve, got alice.'],
     [['alice@pve'], 2, 'Expected: user set USER KEY=VALUE...'],
-  ])('%j changes nothing and says why', (args, code, problem) => {
-    const { status, stderr } = node('user', 'set', ...args);
+  ])('%j changes nothing and says why', async (args, code, problem) => {
+    const { status, stderr } = await node('user', 'set', ...args);
     expect({ status, stderr }).toEqual({ status: code, stderr: expect.stringContaining(problem) });
-    expect(node('user', 'list').stdout).not.toContain('alice');
+    expect((await node('user', 'list')).stdout).not.toContain('alice');
   });
 });
 
 describe('the command line', () => {
-  test('checks, prints and describes the configuration', () => {
-    expect(node('config', 'check')).toMatchObject({
+  test('checks, prints and describes the configuration', async () => {
+    expect(await node('config', 'check')).toMatchObject({
       status: 1,
       stderr: `${configFile} has 1 fault:\n  backends.pve.config.token.uuid: the environment variable CLI_TEST_SECRET is not set\n`,
     });
-    expect(JSON.parse(node('config', 'print').stdout)).toMatchObject({
+    expect(JSON.parse((await node('config', 'print')).stdout)).toMatchObject({
       hold: 40,
       backends: { pve: { config: { token: { uuid: '[secret]' } } } },
     });
-    expect(JSON.parse(node('config', 'schema').stdout)).toHaveProperty('properties.backends');
+    expect(JSON.parse((await node('config', 'schema')).stdout)).toHaveProperty('properties.backends');
   });
 
   test.each([
@@ -165,20 +174,20 @@ describe('the command line', () => {
     [['user', 'get', 'nobody@pve'], 'There is no local user nobody@pve.'],
     [['config', 'check', 'other.json'], '"config check" takes nothing more, got "other.json".'],
     [['owner', 'set', '105', 'alice@pve', '--dry-run'], '"owner set" does not know --dry-run.'],
-  ])('%j is misuse: code 2, and a hint', (args, message) => {
-    expect(node(...args)).toMatchObject({ status: 2, stderr: `${message}\nSee: node . --help\n`, stdout: '' });
+  ])('%j is misuse: code 2, and a hint', async (args, message) => {
+    expect(await node(...args)).toMatchObject({ status: 2, stderr: `${message}\nSee: node . --help\n`, stdout: '' });
   });
 
-  test('gives help and version without a configuration', () => {
+  test('gives help and version without a configuration', async () => {
     rmSync(configFile);
-    expect(node('--help').stdout).toMatch(/node \. user set USER KEY=VALUE/);
+    expect((await node('--help')).stdout).toMatch(/node \. user set USER KEY=VALUE/);
     const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
-    expect(node('--version').stdout).toBe(`${version}\n`);
+    expect(nodeProcess('--version').stdout).toBe(`${version}\n`);
   });
 
   test('does not start without a configuration, and says what to do without a stack trace', () => {
     rmSync(configFile);
-    const { status, stderr } = node();
+    const { status, stderr } = nodeProcess();
     expect(status).toBe(1);
     expect(stderr).toMatch(
       /^There is no configuration .*config\.json\.\nCopy template\.config\.json .*\n.*npm run demo\n$/,
