@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { addGuest } from '../../simulator/administrator.ts';
+import type { LoggedRequest } from '../../simulator/request-log.ts';
 import { PveClient } from '../support/pve-client.ts';
 import { GiB, type Site, startSite, until } from '../support/site.ts';
 
@@ -17,11 +18,14 @@ afterAll(() => site[Symbol.asyncDispose]());
 
 /** What reached PVE below a path while this ran, and whether the privileged token was shown. */
 async function atPve<T>(path: string, act: () => Promise<T>) {
-  // What earlier changes left to be looked at is no part of it.
+  // What earlier changes left to be looked at is no part of it, nor is the look at a guest that is due every second.
   await site.settled();
   const from = site.simulator.requests.length;
   const result = await act();
-  const asked = site.simulator.requests.slice(from).filter((request) => request.path.startsWith(path));
+  const isRound = (request: LoggedRequest) => request.viaToken && request.path.endsWith('/pending');
+  const asked = site.simulator.requests
+    .slice(from)
+    .filter((request) => request.path.startsWith(path) && !isRound(request));
   return { result, asked: asked.map(({ method, caller, viaToken }) => ({ method, caller, viaToken })) };
 }
 
