@@ -1,6 +1,6 @@
 /** How many connections there may be, and how many of them from one place. */
 
-import type { Server } from 'node:net';
+import type { Server, Socket } from 'node:net';
 import { count } from './load.ts';
 import { networkOf } from './sign-in-limit.ts';
 
@@ -12,13 +12,15 @@ import { networkOf } from './sign-in-limit.ts';
 export function shareConnections(server: Server, most: number, isExempt: (address: string) => boolean): void {
   server.maxConnections = most;
   const byNetwork = new Map<string, number>();
+  // Each request that a client sends ahead of the answers watches it; over TLS it has a socket of its own.
+  for (const event of ['connection', 'secureConnection'])
+    server.on(event, (socket: Socket) => socket.setMaxListeners(0));
   server.on('connection', (socket) => {
-    // Each request that a client sends ahead of the answers watches it.
-    socket.setMaxListeners(0);
     const { remoteAddress = '' } = socket;
     if (isExempt(remoteAddress)) return;
     const network = networkOf(remoteAddress);
-    if ((byNetwork.get(network) ?? 0) >= most / 4) {
+    // One that was reset before it was taken comes from nowhere, and could still bring a request.
+    if (remoteAddress === '' || (byNetwork.get(network) ?? 0) >= most / 4) {
       socket.destroy();
       return;
     }

@@ -49,6 +49,20 @@ test('with a certificate the server speaks TLS 1.2 and newer, and nothing else',
   expect(signedIn.status).toBe(200);
   await dispatcher.close();
 
+  const warnings: string[] = [];
+  const warned = ({ name }: Error) => void warnings.push(name);
+  process.on('warning', warned);
+  const ahead = connect({ host: '127.0.0.1', port, ca: certificate });
+  let answered = '';
+  ahead.setEncoding('latin1').on('data', (text: string) => {
+    answered += text;
+  });
+  ahead.write('GET /api2/json/version HTTP/1.1\r\nHost: localhost\r\n\r\n'.repeat(12));
+  await until('each of many requests sent ahead is answered', () => answered.split('401 No ticket').length === 13);
+  ahead.destroy();
+  process.off('warning', warned);
+  expect(warnings).not.toContain('MaxListenersExceededWarning');
+
   await expect(shownAt(port, 'TLSv1.2')).resolves.toBe(fingerprintOf(certificate));
   await expect(shownAt(port, 'TLSv1.1')).rejects.toThrow();
   await expect(fetch(`${site.url.replace('https', 'http')}/healthz`)).rejects.toThrow();

@@ -1,8 +1,16 @@
 import { once } from 'node:events';
-import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
+import { type AddressInfo, connect, createServer, Socket } from 'node:net';
 import { expect, test } from 'vitest';
 import { shareConnections } from '../../../src/routes/connections.ts';
 import { until } from '../../support/site.ts';
+
+test('a connection that was reset before it was taken, and so has no address, is closed unread', () => {
+  const server = createServer();
+  shareConnections(server, 8, () => false);
+  const gone = new Socket();
+  server.emit('connection', gone);
+  expect(gone.destroyed).toBe(true);
+});
 
 test('one place has a quarter of the connections, and gets new ones when old ones end; web servers in front have all', async () => {
   const server = createServer().listen(0, '127.0.0.1');
