@@ -42,6 +42,8 @@ export interface BackendResult {
 export interface Requester {
   readonly username?: string;
   readonly cookies: Readonly<Record<string, string>>;
+  /** The API token of PVE that they show in place of a session: `alice@pve!mine=...`. */
+  readonly token?: string;
   /** Whether they administer users. Set by the directory alone, which has asked who they are. */
   readonly admin?: boolean;
 }

@@ -44,7 +44,7 @@ export function createPveBackend(upstream: Upstream, { log }: { readonly log: Pi
 
   /** Changes are made with the right that the requester has in PVE. */
   async function changed(question: Call, requester: Requester): Promise<BackendResult> {
-    const session = sessionIn(requester);
+    const session = credentialIn(requester);
     if (session === null) return refusal(401, 'Sign in to change users and groups of PVE');
     const answer = await upstream.send(question, session);
     if (answer.status >= 500 && /already exists/.test(answer.reason)) return refusal(409, answer.reason);
@@ -173,7 +173,7 @@ export function createPveBackend(upstream: Upstream, { log }: { readonly log: Pi
           501,
           'PVE asks for the current password to set a new one, and this form does not send it. Change the password in the PVE interface.',
         );
-      const session = sessionIn(requester);
+      const session = credentialIn(requester);
       if (session === null) return refusal(401, 'Sign in to change the password');
       const change = (params: Readonly<Record<string, string>>): Promise<Answer> =>
         upstream.send(
@@ -207,7 +207,8 @@ function sessionOf(question: Call, answer: Answer): BackendResult {
   };
 }
 
-function sessionIn({ cookies }: Requester): Credential | null {
+function credentialIn({ cookies, token }: Requester): Credential | null {
+  if (token !== undefined) return { kind: 'token', token };
   const { PVEAuthCookie: ticket, CSRFPreventionToken: csrf } = cookies;
   return ticket === undefined || csrf === undefined ? null : { kind: 'ticket', ticket, csrf };
 }

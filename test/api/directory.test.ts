@@ -113,7 +113,7 @@ test('what cannot be stored is refused before anything is changed', async () => 
   expect((await root.get('/access/users/alice@pve')).body).toEqual(before);
 });
 
-test('others change nobody, nor do foreign pages, API tokens and those who have not signed in', async () => {
+test('others change nobody, nor do foreign pages, narrow API tokens and those who have not signed in', async () => {
   await using site = await startPeople();
   const [alice, root] = [await site.signIn('alice'), await site.signIn('root')];
   site.cluster.access.addToken('root@pve', 'narrow', {
@@ -141,6 +141,44 @@ test('others change nobody, nor do foreign pages, API tokens and those who have 
     expect(refusalIn(await root.send(method, path, form, { origin: 'https://evil.example' })).status, path).toBe(403);
   }
   expect((await root.get('/access/users/alice@pve')).body.user.cluster.admin).toBe(false);
+});
+
+test("an API token changes users as far as PVE lets it, and nobody's password", async () => {
+  await using site = await startPeople();
+  const secret = '11111111-2222-4333-8444-555555555555';
+  const { access } = site.cluster;
+  for (const [id, privsep] of [
+    ['whole', false],
+    ['people', true],
+    ['auditor', true],
+  ] as const)
+    access.addToken('root@pve', id, { secret, privsep });
+  access.setAcl('/access', { tokens: ['root@pve!people'] }, 'PVEUserAdmin');
+  access.setAcl('/', { tokens: ['root@pve!auditor'] }, 'PVEAuditor');
+  const ask = (id: string, method: string, path: string, form?: Readonly<Record<string, string>>) =>
+    new Client(site).send(method, path, form, { authorization: `PVEAPIToken=root@pve!${id}=${secret}` });
+
+  const form = { cn: 'Dora', password: 'dora-secret', cluster: json({ pools: { lab: true } }) };
+  for (const id of ['whole', 'people']) {
+    expect((await ask(id, 'POST', '/access/users/dora@pve', form)).body).toMatchObject({
+      allResponses: [
+        { backend: 'pve', outcome: 'done' },
+        { backend: 'localdb', outcome: 'done' },
+      ],
+    });
+    await site.signIn('dora', 'dora-secret');
+    expect((await ask(id, 'PUT', '/access/users/dora@pve', { mail: 'd@example.org' })).status).toBe(200);
+    const password = { password: 'another-secret', oldpassword: 'root-secret' };
+    expect(refusalIn(await ask(id, 'PUT', '/access/users/dora@pve', password)).status).toBe(403);
+    expect(refusalIn(await ask(id, 'POST', '/access/password', password)).status).toBe(403);
+    expect((await ask(id, 'DELETE', '/access/users/dora@pve')).status).toBe(200);
+    expect(access.users.has('dora@pve')).toBe(false);
+  }
+  expect(refusalIn(await ask('auditor', 'POST', '/access/users/dora@pve', form))).toMatchObject({
+    status: 403,
+    error: expect.stringContaining('User.Modify'),
+  });
+  await site.signIn('root');
 });
 
 test("a group's record counts for its members from the next request on, and says so", async () => {

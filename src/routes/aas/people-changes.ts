@@ -1,6 +1,7 @@
-/** Changing users, groups and members: for administrators who have signed in. */
+/** Changing users, groups and members: for administrators. */
 
 import type { FastifyReply, FastifyRequest } from 'fastify';
+import { holds } from '../../admission/access.ts';
 import type { Caller } from '../../admission/gate.ts';
 import {
   type BackendChange,
@@ -20,7 +21,7 @@ import { fits } from '../../schema.ts';
 import { plainText } from '../edge.ts';
 import { type Field, flag, matching, optional, password, readForm } from './fields.ts';
 import { becomeOf, described, estateOf, isEmpty, type Leaving } from './leaving.ts';
-import { requesterOf, userIn } from './people.ts';
+import { mustHaveSignedIn, requesterOf, userIn } from './people.ts';
 import type { Surface } from './surface.ts';
 
 type UserParams = { Params: { username: string } };
@@ -29,7 +30,7 @@ type MemberParams = { Params: { groupname: string; username: string } };
 
 /** The changing methods of `/access/users/...` and `/access/groups/...`: POST makes, PUT changes, DELETE removes. */
 export function peopleChangeRoutes({ app, rooms, identify }: Surface): void {
-  const { config, directory, inventory, payers, signInLimit } = rooms;
+  const { config, directory, inventory, payers, signInLimit, upstream } = rooms;
 
   for (const [verb, method] of [
     ['post', 'addUser'],
@@ -43,6 +44,7 @@ export function peopleChangeRoutes({ app, rooms, identify }: Surface): void {
       const attributes = given({ ...others, userpassword });
       if (method === 'setUser' && Object.keys(attributes).every((key) => key === 'oldpassword'))
         throw nothingGiven(userFields);
+      if (method === 'setUser' && userpassword !== null) mustHaveSignedIn(caller);
       mustBeRecord(attributes, config.resources);
       // Whoever has taken over a session must not find the administrator's password out by trying.
       const forgive = form.oldpassword === null ? () => {} : signInLimit.attempt(caller.user, request.ip);
@@ -116,12 +118,12 @@ export function peopleChangeRoutes({ app, rooms, identify }: Surface): void {
     });
   }
 
-  /** API tokens can be narrower than their user, which a backend that is not PVE would not know. */
+  /** An API token can be narrower than its user, which PVE alone knows. */
   async function administrator(request: FastifyRequest): Promise<Caller> {
     const caller = await identify(request);
     if (!caller.record.cluster.admin) throw new ForbiddenError('Only administrators change users and groups');
-    if (caller.credential.kind === 'token')
-      throw new ForbiddenError('An API token changes no users and groups here: sign in with a password');
+    if (caller.credential.kind === 'token' && !(await holds(upstream, caller, '/access', 'User.Modify')))
+      throw new ForbiddenError('The API token has no User.Modify on /access in PVE, so it changes no users and groups');
     return caller;
   }
 

@@ -10,7 +10,7 @@ import {
   type UserName,
 } from '../../backends/backend.ts';
 import type { RecordPatch } from '../../backends/normalise.ts';
-import { BadRequestError } from '../../errors.ts';
+import { BadRequestError, ForbiddenError } from '../../errors.ts';
 import type { UserRecord } from '../../quota/record.ts';
 import type { Resources } from '../../quota/resources.ts';
 import { nameOf } from '../caller.ts';
@@ -67,6 +67,7 @@ export function peopleRoutes({ app, rooms, identify }: Surface): void {
 
   app.post('/access/password', async (request, reply) => {
     const caller = await identify(request);
+    mustHaveSignedIn(caller);
     const { password: wanted, oldpassword } = readForm(request.body, newPassword);
     const old = oldpassword === null ? {} : { oldpassword };
     // Whoever has taken over a session must not find the password out by trying.
@@ -98,8 +99,14 @@ export function userIn(text: string): UserName {
 }
 
 /** The caller as backends see them: with the cookies of their sessions at other services. */
-export function requesterOf({ user }: Caller, { headers }: FastifyRequest): Requester {
-  return { username: user, cookies: readCookies(headers.cookie) };
+export function requesterOf({ user, credential }: Caller, { headers }: FastifyRequest): Requester {
+  const token = credential.kind === 'token' ? { token: credential.token } : {};
+  return { username: user, cookies: readCookies(headers.cookie), ...token };
+}
+
+/** PVE lets no API token change passwords, since it may be narrower than its user. Throws ForbiddenError for one. */
+export function mustHaveSignedIn({ credential }: Caller): void {
+  if (credential.kind === 'token') throw new ForbiddenError('An API token changes no password: sign in instead');
 }
 
 /** A record in the shape that pages for administrators read, whatever the backends left out. */
