@@ -98,22 +98,25 @@ export class LdapAccountBackend implements Backend {
     );
   }
 
-  /** Passwords are changed here or not, whoever asks, and so are groups made. */
+  /** What shows without asking the directory: names that cannot be, what a new user lacks, whether passwords are changed and groups made here. */
   check(change: BackendChange): BackendResult | null {
-    if (change.method === 'addGroup') return this.#noNumbers();
+    if (change.method === 'addGroup') return isNameable(change.group.id) ? this.#noNumbers() : unfit(change.group.id);
     if (!('user' in change) || !('attributes' in change)) return null;
-    return this.#noPasswords(userChangeIn(change.attributes).password);
+    const { texts, password } = userChangeIn(change.attributes);
+    const refused = this.#noPasswords(password);
+    if (change.method === 'setUser' || refused !== null) return refused;
+    const wanted = Object.entries({ cn: texts.cn, sn: texts.sn, userpassword: password });
+    const missing = wanted.flatMap(([key, value]) => (value === undefined ? [key] : []));
+    return (
+      this.#unfit(change.user) ?? (missing.length > 0 ? refusal(400, `A new user needs ${missing.join(', ')}`) : null)
+    );
   }
 
   /** Makes a user of `cn`, `sn` and `userpassword`, which must be given, and `mail`. */
   async addUser(user: UserName, attributes: Attributes, requester: Requester): Promise<BackendResult> {
-    const { texts, password } = userChangeIn(attributes);
-    const missing = Object.entries({ cn: texts.cn, sn: texts.sn, userpassword: password }).flatMap(([key, value]) =>
-      value === undefined ? [key] : [],
-    );
-    const refused = refusalTo(requester) ?? this.#unfit(user) ?? this.#noPasswords(password);
+    const { texts, password = '' } = userChangeIn(attributes);
+    const refused = refusalTo(requester) ?? this.check({ method: 'addUser', user, attributes });
     if (refused !== null) return refused;
-    if (password === undefined || missing.length > 0) return refusal(400, `A new user needs ${missing.join(', ')}`);
     return this.#change(async (connection) => {
       if ((await findUser(connection, this.#settings, user.id)) !== null)
         return refusal(409, `user ${formatUserName(user)} is there already`);

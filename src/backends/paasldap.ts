@@ -10,6 +10,7 @@ import { Slots } from '../pve/slots.ts';
 import { expected } from '../schema.ts';
 import {
   type Backend,
+  type BackendChange,
   type BackendCookie,
   type BackendData,
   type BackendResult,
@@ -185,11 +186,19 @@ export class PaasLdapBackend implements Backend {
     return (await this.#read(['users'], requester, (body) => usersIn(body, this.#realm))) ?? null;
   }
 
+  /** The service changes nothing but in the right of somebody who is signed in there. */
+  check(change: BackendChange, requester: Requester): BackendResult | null {
+    const form = 'attributes' in change ? formOf(change.attributes) : {};
+    const nothing = change.method === 'setGroup' || (change.method === 'setUser' && Object.keys(form).length === 0);
+    if (!nothing && this.#cookieOf(requester) === null) return signInAgain;
+    return change.method === 'addUser' ? lackOf(form) : null;
+  }
+
   /** Makes a user of `cn`, `sn`, `mail` and `userpassword`, all of which must be given. */
   async addUser(user: UserName, attributes: Attributes, requester: Requester): Promise<BackendResult> {
     const form = formOf(attributes);
-    const missing = stored.filter((key) => form[key] === undefined);
-    if (missing.length > 0) return refusal(400, `A new user needs ${missing.join(', ')}`);
+    const lack = lackOf(form);
+    if (lack !== null) return lack;
     if (await this.#read(['users', user.id], requester, userIn))
       return refusal(409, `user ${formatUserName(user)} is there already, perhaps in another spelling`);
     return this.#change('POST', ['users', user.id], requester, form);
@@ -448,6 +457,11 @@ function formOf(attributes: Attributes): Readonly<Record<string, string>> {
       return typeof value === 'string' && value !== '' ? [[key, value]] : [];
     }),
   );
+}
+
+function lackOf(form: Readonly<Record<string, string>>): BackendResult | null {
+  const missing = stored.filter((key) => form[key] === undefined);
+  return missing.length > 0 ? refusal(400, `A new user needs ${missing.join(', ')}`) : null;
 }
 
 function digest(cookie: string): string {

@@ -6,6 +6,7 @@ import { isObject } from '../json.ts';
 import { type Answer, type Call, type Credential, call, describeCall, succeeded, type Upstream } from '../pve/call.ts';
 import {
   type Backend,
+  type BackendChange,
   type BackendData,
   type BackendResult,
   formatUserName,
@@ -130,9 +131,14 @@ export function createPveBackend(upstream: Upstream, { log }: { readonly log: Pi
       return type === 'pve' || type === 'pam' || type === '';
     },
 
+    check(change) {
+      const profile = 'attributes' in change && 'user' in change ? profileIn(change) : null;
+      return profile === null || isForm(profile) ? null : profile;
+    },
+
     async addUser(user, attributes, requester): Promise<BackendResult> {
-      const { userpassword: password, ...others } = attributes;
-      const profile = profileIn(user, others);
+      const { userpassword: password } = attributes;
+      const profile = profileIn({ method: 'addUser', user, attributes });
       if (!isForm(profile)) return profile;
       const secret = typeof password === 'string' ? { password } : {};
       const form = { userid: formatUserName(user), ...profile.form, ...secret };
@@ -158,29 +164,22 @@ export function createPveBackend(upstream: Upstream, { log }: { readonly log: Pi
     delUserFromGroup: (user, group, requester) => changeMember(user, group, requester, false),
 
     async setUser(user, attributes, requester): Promise<BackendResult> {
-      const { userpassword: password, oldpassword: old, ...others } = attributes;
-      if (Object.keys(others).length > 0) {
-        const name = formatUserName(user);
-        const profile = profileIn(user, others);
-        if (!isForm(profile)) return profile;
-        if (password !== undefined) return refusal(501, 'PVE changes a password by itself alone');
-        if (!isPveName(name)) return nothingNamed(name);
-        return changed(call('PUT', '/access/users/{}', [name], profile.form), requester);
-      }
-      if (typeof password !== 'string') return refusal(400, 'userpassword: the new password is missing');
-      if (typeof old !== 'string')
-        return refusal(
-          501,
-          'PVE asks for the current password to set a new one, and this form does not send it. Change the password in the PVE interface.',
-        );
+      const { userpassword: password, oldpassword: old } = attributes;
+      const profile = profileIn({ method: 'setUser', user, attributes });
+      if (!isForm(profile)) return profile;
+      const name = formatUserName(user);
+      if (password === undefined)
+        return isPveName(name)
+          ? changed(call('PUT', '/access/users/{}', [name], profile.form), requester)
+          : nothingNamed(name);
       const session = credentialIn(requester);
       if (session === null) return refusal(401, 'Sign in to change the password');
       const change = (params: Readonly<Record<string, string>>): Promise<Answer> =>
         upstream.send(
-          call('PUT', '/access/password', [], { userid: formatUserName(user), password, ...params }),
+          call('PUT', '/access/password', [], { userid: name, password: text(password), ...params }),
           session,
         );
-      const answer = await change({ 'confirmation-password': old });
+      const answer = await change({ 'confirmation-password': text(old) });
       // PVE 7 knows no such parameter, and refuses the call for it before it does anything.
       const unknown = /not defined in schema/.test(answer.errors?.['confirmation-password'] ?? '');
       return resultOf(unknown ? await change({}) : answer);
@@ -213,14 +212,26 @@ function credentialIn({ cookies, token }: Requester): Credential | null {
   return ticket === undefined || csrf === undefined ? null : { kind: 'ticket', ticket, csrf };
 }
 
-/** PVE's own fields for what a user is called; what it has no field for is refused. */
-function profileIn(
-  { id }: UserName,
-  attributes: Readonly<Record<string, unknown>>,
-): { readonly form: Form } | BackendResult {
-  const { cn, sn, mail, ...others } = attributes;
+/** PVE's own fields for what a user is called; what it has no field for is refused, and a password where PVE would not take it so. */
+function profileIn({
+  method,
+  user: { id },
+  attributes,
+}: Extract<BackendChange, { readonly user: UserName; readonly attributes: object }>):
+  | { readonly form: Form }
+  | BackendResult {
+  const { cn, sn, mail, userpassword: password, oldpassword: old, ...others } = attributes;
   const [other] = Object.keys(others);
   if (other !== undefined) return refusal(501, `PVE has no field for '${other}' of a user`);
+  if (method === 'setUser' && [cn, sn, mail].every((value) => value === undefined)) {
+    if (typeof password !== 'string') return refusal(400, 'userpassword: the new password is missing');
+    if (typeof old !== 'string')
+      return refusal(
+        501,
+        'PVE asks for the current password to set a new one, and this form does not send it. Change the password in the PVE interface.',
+      );
+  } else if (method === 'setUser' && password !== undefined)
+    return refusal(501, 'PVE changes a password by itself alone');
   const [full, last] = [text(cn), text(sn)];
   // As it is told: the first name, then the last one, and the user's own name for want of both.
   const first = full.endsWith(` ${last}`) ? full.slice(0, full.length - last.length - 1) : full === id ? '' : full;

@@ -108,6 +108,9 @@ test('what cannot be stored is refused before anything is changed', async () => 
     [{ cn: 'a\nb' }, /^cn: expected/],
   ] as const)
     expect(refusalIn(await put(form))).toMatchObject({ status: 400, error: expect.stringMatching(problem) });
+  const half = await put({ cn: 'A', password: 'another-secret' });
+  expect(refusalIn(half)).toMatchObject({ status: 501, error: expect.stringContaining('current password') });
+  expect(half.body.allResponses).toMatchObject([{ outcome: 'untouched' }, { outcome: 'refused' }]);
   expect(refusalIn(await put({ cn: 'D' }, 'dora@ldap')).status).toBe(404);
   expect(refusalIn(await put({ cn: 'D' }, 'nobody@pve')).status).toBe(404);
   expect((await root.get('/access/users/alice@pve')).body).toEqual(before);

@@ -503,11 +503,12 @@ describe.skipIf(skip)('over OpenLDAP', () => {
         mail: 'alice@example.org',
       });
       expect(await backend.setUser?.(user('nobody'), { sn: 'X' }, admin)).toMatchObject({ ok: false, status: 404 });
-      expect(await backend.addUser?.(user('carol'), { cn: 'Carol' }, admin)).toMatchObject({
-        ok: false,
-        status: 400,
-        message: 'A new user needs sn, userpassword',
-      });
+      const lacking = { method: 'addUser', user: user('carol'), attributes: { cn: 'Carol' } } as const;
+      for (const refused of [
+        await backend.check?.(lacking, admin),
+        await backend.addUser?.(lacking.user, lacking.attributes, admin),
+      ])
+        expect(refused).toEqual({ ok: false, status: 400, message: 'A new user needs sn, userpassword' });
     });
 
     test('of a password: by the user with the old one or without, by an administrator for anybody', async () => {

@@ -450,6 +450,12 @@ describe('a change', () => {
       status: 400,
       message: 'A new user needs mail',
     });
+    const change = { method: 'addUser', user: user('carol'), attributes: { cn: 'Carol' } } as const;
+    expect(subject.backend.check(change, session)).toMatchObject({ status: 400 });
+    expect(subject.backend.check(change, { cookies: {} })).toMatchObject({ status: 401 });
+    expect(
+      subject.backend.check({ ...change, method: 'setUser', attributes: { cluster: {} } }, { cookies: {} }),
+    ).toBeNull();
     expect(await subject.backend.getUser(user('carol'), session)).toBeNull();
   });
 });
