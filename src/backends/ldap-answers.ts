@@ -17,12 +17,20 @@ export const signInRefused = refusal(
   'Authentication failed: the user name or the password is wrong, or the user is disabled',
 );
 
-/** Constraint violation, inappropriate authentication, invalid credentials, no right, unwilling: by a bind, it is the user's. */
-const signInResults: ReadonlySet<number> = new Set([19, 48, 49, 50, 53]);
+/** Constraint violation, no such entry, inappropriate authentication, invalid credentials, no right, unwilling: by a bind, it is the user's. */
+const signInResults: ReadonlySet<number> = new Set([19, 32, 48, 49, 50, 53]);
+
+/** By these Active Directory tells whoever has given the right password that it has expired, or that it is the first one. */
+const expired = /\bdata (?:532|773)\b/;
 
 /** The answer of a bind that the server refused; throws when that says nothing of name and password. */
 export function refusalOfBind(error: unknown, refused: BackendResult): BackendResult {
   if (!(error instanceof ResultCodeError)) throw error;
+  if (error.code === 49 && expired.test(error.message))
+    return refusal(
+      refused.status,
+      'The password has expired: set a new one in the directory itself, then sign in with that',
+    );
   if (signInResults.has(error.code)) return refused;
   throw new UpstreamBrokenError(`The LDAP server refuses sign-ins: ${wordsOf(error)}`, { cause: error });
 }

@@ -26,10 +26,10 @@ export async function findUser(
   connection: LdapConnection,
   { users }: LdapSettings,
   id: string,
-  { active = false, anyCase = false } = {},
+  { active = false, anyCase = false, at = Date.now() } = {},
 ): Promise<Named | null> {
   if (!isNameable(id)) return null;
-  const allowed = active && users.disabled !== null ? [not(users.disabled)] : [];
+  const allowed = active && users.disabled !== null ? [not(users.disabled.replaceAll('{filetime}', fileTime(at)))] : [];
   const filter = all([users.filter, ...allowed, equal(users.name, id)]);
   const entries = await connection.search({ base: users.base, filter, attributes: userAttributes(users.name) });
   return theOne(entries, users.name, id, anyCase);
@@ -139,6 +139,11 @@ export function isNameable(id: string): boolean {
 /** Fits entries that have this value. */
 export function equal(attribute: string, value: string): Filter {
   return new EqualityFilter({ attribute, value });
+}
+
+/** A time in milliseconds since 1970 as Active Directory writes it: in steps of 100 ns since 1601. */
+function fileTime(at: number): string {
+  return String((BigInt(at) + 11_644_473_600_000n) * 10_000n);
 }
 
 function not(filter: string): Filter {

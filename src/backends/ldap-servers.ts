@@ -191,7 +191,7 @@ export class LdapServers {
     this.#now = now;
   }
 
-  /** Runs questions as the account, once more on a new connection when the server had ended the one that was kept. */
+  /** Runs questions as the account, once more on a new connection when the server had ended the one that was kept, or takes no more. */
   read<T>(work: (connection: LdapConnection) => Promise<T>): Promise<T> {
     return inTurn(this.#reads, async () => {
       const kept = this.#takeUp();
@@ -232,7 +232,9 @@ export class LdapServers {
     try {
       return await work(connection);
     } catch (error) {
-      if (error instanceof UpstreamDeadlineError) this.#avoid(connection.url, error);
+      const isLeaving = error instanceof UpstreamBrokenError && sendsElsewhere(error.cause);
+      if (isLeaving) connection.close();
+      if (isLeaving || error instanceof UpstreamDeadlineError) this.#avoid(connection.url, error);
       throw error;
     } finally {
       if (this.#closed) connection.close();
@@ -280,7 +282,7 @@ export class LdapServers {
         this.#failed.delete(url);
         return connection;
       } catch (error) {
-        if (error instanceof ResultCodeError && !elsewhere.has(error.code)) throw error;
+        if (error instanceof ResultCodeError && !sendsElsewhere(error)) throw error;
         const problem = problemOf(url, error);
         problems.push(problem);
         this.#avoid(url, problem);
@@ -300,6 +302,10 @@ export class LdapServers {
       throw error;
     }
   }
+}
+
+function sendsElsewhere(error: unknown): boolean {
+  return error instanceof ResultCodeError && elsewhere.has(error.code);
 }
 
 /** The words of a refusal, without ldapts' number. */

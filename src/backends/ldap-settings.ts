@@ -57,7 +57,8 @@ const usual = {
     users: {
       filter: '(&(objectCategory=person)(objectClass=user))',
       name: 'sAMAccountName',
-      disabled: '(userAccountControl:1.2.840.113556.1.4.803:=2)',
+      // An account without an end has 0 there, or the largest number that there is.
+      disabled: '(|(userAccountControl:1.2.840.113556.1.4.803:=2)(&(accountExpires>=1)(accountExpires<={filetime})))',
       classes: ['top', 'person', 'organizationalPerson', 'user'],
     },
     groups: {
@@ -101,7 +102,9 @@ const given = z
       base: dn.describe('The entry below which users are.'),
       filter: filter.exactOptional().describe('Which entries there are users.'),
       name: attribute.exactOptional().describe('The attribute with the name of a user in PVE: uid, sAMAccountName.'),
-      disabled: filter.exactOptional().describe('Which users may not sign in.'),
+      disabled: filter
+        .exactOptional()
+        .describe('Which users may not sign in; {filetime} is the time in the way of Active Directory.'),
       boundAs: boundAs
         .exactOptional()
         .describe('Without "bind": what a user binds as, {id} being the name: uid={id},ou=people,dc=example,dc=org.'),

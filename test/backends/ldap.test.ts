@@ -821,12 +821,17 @@ describe('over Active Directory', () => {
     await expect(patient.admits?.(alice)).rejects.toThrow('without an end');
   });
 
-  test('those whose account is disabled are left out by its own rule', async () => {
+  test('those whose account is disabled or has expired are left out by its own rules', async () => {
     await using server = await startLdapDouble(controller());
     await using backend = backendOf({ ...config, url: server.url });
     expect(await backend.openSession?.(user('carl'), 'good')).toMatchObject({ ok: true, username: 'carl@ldap' });
     const search = server.requests.find(({ kind }) => kind === 'search');
-    expect(search?.filter).toContain('(!(userAccountControl:1.2.840.113556.1.4.803:=2))');
+    const [, time] =
+      /\(!\(\|\(userAccountControl:1\.2\.840\.113556\.1\.4\.803:=2\)\(&\(accountExpires>=1\)\(accountExpires<=(\d{18})\)\)\)\)/i.exec(
+        search?.filter ?? '',
+      ) ?? [];
+    const day = 86_400_000;
+    expect(Math.abs(Number(time) / 10_000 - Date.UTC(1970, 0) + Date.UTC(1601, 0) - Date.now())).toBeLessThan(day);
     expect(server.requests.find(({ password }) => password === 'good')?.name).toBe(carl.dn);
   });
 
@@ -858,6 +863,36 @@ describe('over Active Directory', () => {
     expect(await backend.openSession?.(user('carl'), 'good')).toMatchObject({ ok });
     expect(await backend.openSession?.(user('x@y'), 'good')).toMatchObject({ ok: false, status: 401 });
     expect(server.requests.filter(({ kind }) => kind === 'bind').map(({ name }) => name)).toEqual(['carl@example.org']);
+  });
+
+  test('an expired password is called so, which is told to nobody who does not know it', async () => {
+    const reply = controller();
+    const message = (data: string) =>
+      `80090308: LdapErr: DSID-0C090569, comment: AcceptSecurityContext error, data ${data}, v4f7c`;
+    await using server = await startLdapDouble((asked) =>
+      /^[\da-f]{3}$/.test(asked.password ?? '') ? { code: 49, message: message(asked.password ?? '') } : reply(asked),
+    );
+    await using backend = backendOf({ ...config, url: server.url });
+    for (const data of ['532', '773', '52e', '533', '701', '775'])
+      expect(await backend.openSession?.(user('carl'), data)).toMatchObject({
+        ...{ ok: false, status: 401 },
+        message: expect.stringContaining(/532|773/.test(data) ? 'has expired' : 'the password is wrong'),
+      });
+  });
+
+  test('a server that takes no more questions is left for the next one', async () => {
+    const reply = controller();
+    let isLeaving = false;
+    const leaving = (asked: LdapRequest): LdapReply =>
+      isLeaving && asked.kind === 'search' ? { code: 52 } : reply(asked);
+    await using first = await startLdapDouble(leaving);
+    await using second = await startLdapDouble(reply);
+    await using backend = backendOf({ ...config, url: [first.url, second.url] });
+    expect(await backend.admits?.(user('carl'))).toBe(true);
+    isLeaving = true;
+    expect([await backend.admits?.(user('carl')), await backend.admits?.(user('carl'))]).toEqual([true, true]);
+    expect(first.requests.filter(({ kind }) => kind === 'bind')).toHaveLength(1);
+    expect(second.requests.filter(({ kind }) => kind === 'bind')).toHaveLength(1);
   });
 
   test.each([

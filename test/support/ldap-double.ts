@@ -17,6 +17,8 @@ export interface LdapRequest {
 export interface LdapReply {
   /** LDAP's result; 0 when absent. */
   readonly code?: number;
+  /** What is said beside a result that is not 0. */
+  readonly message?: string;
   readonly entries?: readonly {
     readonly dn: string;
     readonly attributes: Readonly<Record<string, readonly string[]>>;
@@ -94,7 +96,7 @@ function parse(bytes: Buffer): { readonly id: number; readonly answer: number; r
 }
 
 function written(id: number, answer: number, reply: LdapReply): Buffer {
-  const { code = 0, entries = [], references = [], cookie, value } = reply;
+  const { code = 0, message: words = 'as the test wants it', entries = [], references = [], cookie, value } = reply;
   const message = (tag: number, write: (writer: BerWriter) => void, control?: Control): Buffer => {
     const writer = new BerWriter();
     writer.startSequence();
@@ -133,7 +135,7 @@ function written(id: number, answer: number, reply: LdapReply): Buffer {
     (writer) => {
       writer.writeEnumeration(code);
       writer.writeString('');
-      writer.writeString(code === 0 ? '' : 'as the test wants it');
+      writer.writeString(code === 0 ? '' : words);
       if (value !== undefined) writer.writeString(value, 0x8b);
     },
     page,
