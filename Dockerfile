@@ -9,7 +9,7 @@ FROM node:${NODE}-slim AS dependencies
 WORKDIR /app
 COPY package.json package-lock.json .npmrc ./
 # The image has its own Node, so the one that npm would bring along is left out.
-RUN npm ci --omit=dev --omit=optional --ignore-scripts
+RUN npm ci --omit=dev --omit=optional
 
 FROM node:${NODE}-slim
 ENV NODE_ENV=production NODE_COMPILE_CACHE=/tmp/node-compile-cache

@@ -1,6 +1,16 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { chmodSync, cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { delimiter, dirname, join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
@@ -130,6 +140,11 @@ describe('dependencies', () => {
     rmSync(join(folder, 'node_modules/tool'), { recursive: true });
     expect(run(process.execPath, 'x').stderr).toBe('');
     expect(run(process.execPath, 'demo').stderr).toContain('Installing dependencies');
+  });
+
+  test('need no compiler: npm runs no script of theirs, as none of them has one that it needs', () => {
+    expect(readFileSync(join(root, '.npmrc'), 'utf8')).toMatch(/^ignore-scripts=true$/m);
+    expect(readFileSync(join(root, 'package-lock.json'), 'utf8')).not.toContain('hasInstallScript');
   });
 
   test('that cannot be installed end it with a message', () => {
