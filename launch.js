@@ -44,7 +44,7 @@ function setUp(withDevelopment) {
   if (isComplete(withDevelopment)) return;
   console.error(`Installing dependencies into ${join(root, 'node_modules')} (npm ci), once.`);
   const include = withDevelopment ? ['--include=dev'] : [];
-  const { status, error } = spawnSync('npm', ['ci', '--loglevel=error', ...include], {
+  const { status, error } = spawnSync('npm', ['ci', ...include], {
     cwd: root,
     // Nothing but the program's own output goes to its standard output.
     stdio: ['ignore', 2, 2],
