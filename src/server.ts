@@ -16,6 +16,7 @@ import { type Directory, openDirectory } from './backends/directory.ts';
 import { Sessions } from './backends/sessions.ts';
 import { type Config, hintsOf, pveSettings } from './config.ts';
 import { ApiError, type Fault } from './errors.ts';
+import { makeLog } from './log.ts';
 import { Hosts } from './pve/hosts.ts';
 import { Relay } from './pve/relay.ts';
 import { Root } from './pve/root.ts';
@@ -72,7 +73,7 @@ const forCalls = 0.9;
 
 /** A log that is written line by line: what is kept for later cannot be got rid of at the end, if nobody reads it any more. */
 function standardOutput(): Logger {
-  return pino(pino.destination({ fd: 1, sync: true }));
+  return makeLog(pino.destination({ fd: 1, sync: true }));
 }
 
 /** Starts to serve. Throws when the database or the port is taken; PVE being away only delays readiness. */

@@ -32,6 +32,8 @@ export class Rounds {
   /** What is left of the present sweep over all guests. */
   #sweep: number[] = [];
   #looking: Promise<void> | undefined;
+  /** When rounds began to fail. */
+  #awaySince: number | undefined;
   #closed = false;
 
   constructor(options: RoundsOptions) {
@@ -40,9 +42,12 @@ export class Rounds {
 
   /** Begins to look, now and again and again, until closed; PVE being away only delays it. */
   start(): void {
-    const { inventory, refresh } = this.#options;
+    const { inventory, log, refresh } = this.#options;
     this.#every(refresh.resources, async () => {
       await inventory.list();
+      if (this.#awaySince !== undefined)
+        log.info({ seconds: Math.round((performance.now() - this.#awaySince) / 1000) }, 'PVE can be looked at again');
+      this.#awaySince = undefined;
       await this.#lookAtStale();
     });
     this.#every(refresh.storage, () => inventory.listStorages());
@@ -119,6 +124,7 @@ export class Rounds {
         await work();
       } catch (error) {
         this.#options.log.warn({ err: error }, 'PVE could not be looked at; trying again');
+        this.#awaySince ??= performance.now();
       }
       // Until the first lists are there, nothing can be decided: then sooner.
       this.#every(seconds, work, this.#options.inventory.ready ? seconds : Math.min(seconds, 1));

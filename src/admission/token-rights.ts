@@ -66,10 +66,14 @@ export interface TokenRights {
 export async function readTokenRights(upstream: Upstream): Promise<TokenRights> {
   const service = { kind: 'service' } as const;
   const version = await upstream.send(call('GET', '/version'), service);
-  if (!succeeded(version))
+  if (!succeeded(version)) {
+    const answer = `${version.status} ${version.reason}`;
     throw new Error(
-      `PVE does not accept the API token: ${version.status} ${version.reason}. Check user, realm, id and uuid of "token"; a secret that is lost needs a new token`,
+      version.status === 401
+        ? `PVE does not accept the API token: ${answer}. Check user, realm, id and uuid of "token"; a secret that is lost needs a new token`
+        : `PVE does not tell its version: ${answer}. Check that "url" names a PVE host, by https`,
     );
+  }
   const major = Number.parseInt(String((version.data as { version?: unknown } | null)?.version), 10);
   const isKnown = ({ privilege }: Wanted) =>
     privilege === 'VM.Replicate' ? major >= 9 : major >= 8 || !/^(?:SDN|Mapping)\./.test(privilege);
@@ -135,8 +139,7 @@ export async function awaitTokenRights(
         );
       told = remedy;
     } catch (error) {
-      if (told !== 'away') log.warn({ err: error }, 'PVE cannot be asked about the API token yet; trying again');
-      told = 'away';
+      log.warn({ err: error }, 'PVE cannot be asked about the API token yet; trying again');
     }
     await setTimeout(pauseMs, undefined, { signal }).catch(() => {});
   }

@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
 import { addGuest, destroyGuest } from '../../simulator/administrator.ts';
+import { keepLog } from '../support/kept-log.ts';
 import { range, scale } from '../support/scale.ts';
 import { type Client, GiB, MiB, type Site, startSite, until } from '../support/site.ts';
 
@@ -161,7 +162,8 @@ test('a guest deleted and made anew between two looks is charged as the new one'
 
 test('while PVE is away every request gets a clear error in time, and service returns by itself', async () => {
   const awayMs = scale(2000, 30_000);
-  await using site = await start({ refresh: { resources: 0.2, storage: 0.5 } });
+  const { log, lines } = keepLog();
+  await using site = await start({ refresh: { resources: 0.2, storage: 0.5 }, log });
   const alice = await site.signIn('alice');
   await alice.createVm(100, { cores: 2 });
 
@@ -188,6 +190,7 @@ test('while PVE is away every request gets a clear error in time, and service re
   await site.settled();
   await site.refresh();
   expect(site.booked('alice')).toEqual(site.truth([...vmids, 150]));
+  await until('the log says so', () => lines.some((line) => line.includes('PVE can be looked at again')));
 });
 
 function requests(alice: Client) {

@@ -15,7 +15,7 @@ const floors: readonly (readonly string[])[] = [
   ['backends'],
   ['quota'],
   ['pve', 'store'],
-  ['errors', 'schema', 'secret', 'json'],
+  ['errors', 'log', 'schema', 'secret', 'json'],
 ];
 
 /** Where alone each of these packages may be imported. */

@@ -1,9 +1,11 @@
 import { expect, test } from 'vitest';
-import { readTokenRights, remedyFor } from '../../../src/admission/token-rights.ts';
+import { awaitTokenRights, readTokenRights, remedyFor } from '../../../src/admission/token-rights.ts';
 import type { Upstream } from '../../../src/pve/call.ts';
 import { createUpstream } from '../../../src/pve/upstream.ts';
 import { upstreamSettings } from '../../../src/pve/upstream-settings.ts';
+import { keepLog } from '../../support/kept-log.ts';
 import { httpServer } from '../../support/listening.ts';
+import { until } from '../../support/site.ts';
 
 const everything = [
   ...['VM.Allocate', 'VM.Audit', 'VM.Backup', 'VM.Clone', 'VM.Migrate', 'VM.PowerMgmt', 'VM.Replicate', 'VM.Snapshot'],
@@ -11,6 +13,14 @@ const everything = [
   ...['VM.Snapshot.Rollback', 'Datastore.Allocate', 'Datastore.AllocateSpace', 'Datastore.AllocateTemplate'],
   ...['Datastore.Audit', 'Pool.Allocate', 'Pool.Audit', 'Sys.Audit', 'SDN.Use', 'Mapping.Use', 'User.Modify'],
 ];
+
+const token = { user: 'svc', realm: 'pve', id: 'gate' };
+
+/** What speaks to that URL as the token. */
+function upstreamAt(url: string): Upstream {
+  const settings = upstreamSettings.parse({ url, token: { ...token, uuid: 'secret' } });
+  return createUpstream(settings, { log: { warn: () => {} } });
+}
 
 /** Asks about a token that holds these everywhere; also gives the paths that were asked about. */
 async function rightsWith<T>(version: string, held: readonly string[], read: (upstream: Upstream) => Promise<T>) {
@@ -22,9 +32,7 @@ async function rightsWith<T>(version: string, held: readonly string[], read: (up
     const data = path === null ? { version } : { [path]: privileges };
     response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify({ data }));
   });
-  const token = { user: 'svc', realm: 'pve', id: 'gate', uuid: 'secret' };
-  const settings = upstreamSettings.parse({ url: server.url, token });
-  const upstream = createUpstream(settings, { log: { warn: () => {} } });
+  const upstream = upstreamAt(server.url);
   try {
     return { rights: await read(upstream), paths };
   } finally {
@@ -42,7 +50,7 @@ test('what only some calls need is told apart from what all need, and both are i
   const { rights } = await rightsWith('9.2.3', held, readTokenRights);
   expect(rights.missing).toEqual([{ path: '/vms', privilege: 'VM.Audit' }]);
   expect(rights.lacking).toEqual([{ path: '/vms', privilege: 'VM.Clone', for: 'clones' }]);
-  expect(remedyFor(rights, { user: 'svc', realm: 'pve', id: 'gate' })).toContain('"VM.Audit VM.Clone"');
+  expect(remedyFor(rights, token)).toContain('"VM.Audit VM.Clone"');
 });
 
 test.each([
@@ -58,4 +66,22 @@ test.each([
 test('a token that could own the cluster is said to', async () => {
   const { rights } = await rightsWith('8.4.5', [...everything, 'Permissions.Modify'], readTokenRights);
   expect(rights.excess).toEqual(['Permissions.Modify']);
+});
+
+test('while the token cannot be asked about, the log says why, also when the reason changes', async () => {
+  const refusals = [503, 401];
+  await using server = await httpServer((_request, response) => {
+    const [status = 500] = refusals.splice(0, 1);
+    response.writeHead(status, { 'content-type': 'application/json' }).end('{"data":null}');
+  });
+  const upstream = upstreamAt(server.url);
+  const { log, lines } = keepLog();
+  const controller = new AbortController();
+  const ended = awaitTokenRights(upstream, token, { log, signal: controller.signal, pauseMs: 1 });
+  await until('it was asked three times', () => lines.length >= 3);
+  controller.abort();
+  await ended;
+  await upstream.close();
+  expect(lines[0]).toMatch(/503.*Check that \\"url\\" names a PVE host/);
+  expect(lines[1]).toMatch(/401.*Check user, realm, id and uuid/);
 });
