@@ -156,8 +156,9 @@ export class Settlement {
     );
   }
 
-  /** The last status of a task once it has stopped; undefined when PVE does not know it (any more). */
+  /** The last status of a task once it has stopped; undefined when PVE does not know it (any more), nor its node. */
   async #taskEnd(id: ReservationId, upid: string): Promise<TaskStatus | undefined> {
+    const { inventory } = this.#options;
     const node = parseUpid(upid)?.node ?? '';
     let pause = pollFrom;
     for (;;) {
@@ -169,8 +170,10 @@ export class Settlement {
       const answer = await this.#ask('/nodes/{}/tasks/{}/status', [node, upid]);
       const status = answer.data as TaskStatus | null;
       if (succeeded(answer) && status?.status === 'stopped') return status;
-      // PVE answers 400 or 500 for a UPID that it has no log of.
-      if (!succeeded(answer) && answer.status < 595 && answer.status !== 401 && answer.status !== 403) return undefined;
+      // So PVE answers for a UPID that it has no log of; any other refusal says nothing about the task.
+      const isUnknown = answer.status === 400 && answer.errors?.upid !== undefined;
+      const isNodeGone = inventory.ready && !inventory.nodes.some((one) => one.node === node);
+      if (!succeeded(answer) && (isUnknown || isNodeGone)) return undefined;
       await Promise.race([wait(pause, this.#stop.signal), hurried]);
       pause = Math.min(pollTo, pause * 1.5);
     }
@@ -182,12 +185,14 @@ export class Settlement {
    * no task of the guest runs. PVE writes the configuration more than once in one call, so a change of it is not the end.
    */
   async #waitUntilOver(reservation: Reservation): Promise<void> {
+    const { hold } = this.#options;
     const from = performance.now();
+    const until = Math.max(Date.now(), reservation.madeAt) + hold * 1000;
     let last: string | undefined;
     for (let pause = 250; ; pause = Math.min(pause * 1.5, 2000)) {
-      await wait(Math.min(pause, this.#options.hold * 1000), this.#stop.signal);
-      if (performance.now() - from >= this.#options.hold * 1000) {
-        if (!(await this.#hasRunningTask(reservation))) return;
+      await wait(Math.min(pause, hold * 1000), this.#stop.signal);
+      if (performance.now() - from >= hold * 1000) {
+        if (!(await this.#hasRunningTask(reservation, until))) return;
       } else if (reservation.digest !== undefined) {
         const digest = await this.#digest(reservation);
         if (
@@ -195,7 +200,7 @@ export class Settlement {
           digest !== reservation.digest &&
           digest === last &&
           !this.#mayBringMore(reservation) &&
-          !(await this.#hasRunningTask(reservation))
+          !(await this.#hasRunningTask(reservation, until))
         )
           return;
         last = digest;
@@ -213,8 +218,8 @@ export class Settlement {
     return aims.some(({ vmid }) => this.#options.ledger.growing(vmid, () => true).includes(id));
   }
 
-  /** Whether a task runs that may be the call's, on the nodes of its instances or on the one that it was sent to. */
-  async #hasRunningTask({ aims, call: asked, madeAt }: Reservation): Promise<boolean> {
+  /** Whether a task runs that may be the call's, on the nodes of its instances or on the one that it was sent to; PVE acted on the call until then at most. */
+  async #hasRunningTask({ aims, call: asked, madeAt }: Reservation, until: number): Promise<boolean> {
     const { inventory } = this.#options;
     const [, sentTo] = /\/nodes\/([^/]+)\//.exec(`${asked}/`) ?? [];
     // PVE takes a file in on whichever node it was sent to, and copies it from there.
@@ -227,7 +232,7 @@ export class Settlement {
     for (const node of nodes) {
       const answer = await this.#ask('/nodes/{}/tasks', [node], { source: 'active' });
       if (!succeeded(answer) || !Array.isArray(answer.data)) return true;
-      if (answer.data.some((task) => mayConcern(task, vmids, madeAt))) return true;
+      if (answer.data.some((task) => mayConcern(task, vmids, madeAt, until))) return true;
     }
     return false;
   }
@@ -275,11 +280,12 @@ interface Task {
   readonly starttime?: unknown;
 }
 
-/** Whether a running task may be that of a call which was made at that time, about these guests. */
-function mayConcern({ id, type, starttime }: Task, vmids: ReadonlySet<number>, madeAt: number): boolean {
+/** Whether a running task may be that of a call about these guests, which was made and may have had PVE act between these times. */
+function mayConcern({ id, type, starttime }: Task, vmids: ReadonlySet<number>, madeAt: number, until: number): boolean {
+  const began = Number(starttime) * 1000;
+  if (began < madeAt - clockSkew || began > until + clockSkew) return false;
   const named = String(id ?? '').match(/\d+/g) ?? [];
-  const isOlder = Number(starttime) * 1000 < madeAt - clockSkew;
-  return named.some((text) => vmids.has(Number(text))) || (filedElsewhere.test(String(type)) && !isOlder);
+  return named.some((text) => vmids.has(Number(text))) || filedElsewhere.test(String(type));
 }
 
 /** How PVE's answer to a forwarded change is to be understood. */

@@ -356,12 +356,13 @@ test('what shrinks or goes may do so while nothing may grow', async () => {
   expect(exists(101)).toBe(false);
 });
 
-test('a copy whose answer was lost stays charged while its task runs, and a file that is being written is not imported', async () => {
+test('a copy whose answer was lost stays charged while its task runs, and no longer for others, and a file that is being written is not imported', async () => {
+  let ahead = 0;
   await using slow = await startSite({
     users: { alice: { cores: 8, memory: 8 * GiB, local: 20 * GiB, vmid: [100, 199] } },
     config: { tenants: { urls: ['https://images.example.org/*'] } },
     hold: 0.2,
-    simulator: { taskPace: 800 },
+    simulator: { taskPace: 800, now: () => Date.now() + ahead },
   });
   addGuest(slow.cluster, { vmid: 100, pool: 'alice', config: { cores: 2, memory: 1024 } });
   await slow.refresh();
@@ -374,6 +375,34 @@ test('a copy whose answer was lost stays charged while its task runs, and a file
   expect((await answer).status).toBe(502);
   expect(slow.cluster.guests.has(110)).toBe(true);
   expectTruth(slow, 'alice', [100, 110]);
+
+  // Neither what has run for an hour nor what begins in an hour can be the call's.
+  const running = [-3_600_000, 3_600_000].flatMap((skew) => {
+    ahead = skew;
+    return [{ type: 'vncproxy', id: '100' } as const, { type: 'vzdump', id: '' } as const].map((task) =>
+      slow.cluster.tasks.start({
+        ...{ ...task, node: 'n1', pace: 'by hand', run: () => {} },
+        caller: { user: 'root@pam' },
+      }),
+    );
+  });
+  ahead = 0;
+  slow.simulator.faults.add({ method: 'POST', path: '/nodes/{node}/qemu/{vmid}/clone', kind: 'resetBefore' });
+  expect((await tenant.post(`${vm}/clone`, { newid: 111 })).status).toBe(502);
+  expect(slow.cluster.tasks.running().length).toBe(running.length);
+  for (const upid of running) slow.cluster.tasks.finish(upid);
+  expectTruth(slow, 'alice', [100, 110]);
+
+  // Trouble in telling is no end of the task.
+  slow.simulator.faults.add({
+    ...{ method: 'GET', path: '/nodes/{node}/tasks/{upid}/status', kind: 'refuse' },
+    ...{ status: 500, reason: 'error reading from file' },
+  });
+  const copied = tenant.post(`${vm}/clone`, { newid: 112 });
+  await slow.simulator.waitForRequest(({ path, status }) => path.endsWith('/status') && status === 500);
+  expect((await copied).status).toBe(200);
+  expect(slow.cluster.guests.has(112)).toBe(true);
+  expectTruth(slow, 'alice', [100, 110, 112]);
 
   publish(slow.cluster, 'https://images.example.org/a.qcow2', { bytes: GiB });
   const fetched = tenant.post('/nodes/n1/storage/local/download-url', {
