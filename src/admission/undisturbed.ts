@@ -2,6 +2,7 @@
 
 import { ConflictError } from '../errors.ts';
 import { drivesOf, type Instance } from '../pve/instance.ts';
+import { stateStorages } from '../pve/projections.ts';
 import type { ReservationId } from '../quota/ledger.ts';
 import { fieldOfGuest } from './causes.ts';
 import type { Gate } from './gate.ts';
@@ -35,8 +36,8 @@ export async function undisturbed(gate: Gate, subject: Subject): Promise<Change[
 }
 
 /**
- * Of an instance that is to grow, the changes that make it grow as well, and those that copy it; of one that is to be
- * copied, every change, as a snapshot may be another one by then. Backups make nothing larger but their own number, and
+ * Of an instance that is to grow, the changes that make it grow as well, and those that copy it; of one whose memory
+ * would be saved elsewhere, the same, since one of them may be about to save it; of one that is to be copied, every change, as a snapshot may be another one by then. Backups make nothing larger but their own number, and
  * may stand in PVE's queue for hours.
  */
 function disturbances({ ledger, counted }: Gate, subject: Subject, changes: readonly Change[]): Disturbance[] {
@@ -48,7 +49,8 @@ function disturbances({ ledger, counted }: Gate, subject: Subject, changes: read
     const after = afterOf(policy, change);
     const grown = [...grownIn(after, change.before, counted)];
     const copiesMore = !copiedFrom(after).isSubsetOf(copiedFrom(change.before));
-    const kinds = [isBackup, isOther].filter((kind) => grown.some(kind));
+    const savedElsewhere = !memoryOf(after).isSubsetOf(memoryOf(change.before));
+    const kinds = [isBackup, isOther].filter((kind) => grown.some(kind) || (savedElsewhere && kind === isOther));
     const growing = kinds.flatMap((kind) => ledger.growing(vmid, kind));
     const copying = policy.changesCopies === true || copiesMore || grown.some(isOther) ? ledger.copying(vmid) : [];
     return { vmid, by: [...growing, ...copying] };
@@ -71,6 +73,11 @@ function copiedFrom({ type, current, next }: Instance): ReadonlySet<string> {
         : [],
     ),
   );
+}
+
+/** The storages on which PVE may come to save a VM's memory. */
+function memoryOf({ type, current, next }: Instance): ReadonlySet<string> {
+  return new Set(type === 'lxc' ? [] : [current, next].flatMap((config) => stateStorages({ type, current: config })));
 }
 
 function isBackup(resource: string): boolean {

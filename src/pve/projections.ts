@@ -224,7 +224,7 @@ function mostOf(one: Volume, other: Volume): Volume {
 }
 
 /** The storages on which PVE may put a VM's memory: the one that the VM names, else one of its disks', else `local`. */
-export function stateStorages({ type, current }: Instance): string[] {
+export function stateStorages({ type, current }: Pick<Instance, 'type' | 'current'>): string[] {
   if (current.vmstatestorage !== undefined) return [current.vmstatestorage];
   const disks = [...drivesOf(type, current)].flatMap(([slot, drive]) =>
     drive?.kind === 'volume' && !slot.startsWith('unused') && !isCdrom(current[slot] ?? '') ? [drive.storage] : [],

@@ -60,6 +60,7 @@ describe('while a task has not ended', () => {
     await another(230);
     const third = await another(231);
     const copied = await another(232);
+    const asleep = await another(233);
     site.cluster.tasks.pace = 'by hand';
     const begun = await Promise.all([
       hasty.post(`${vm}/clone`, { newid: 240, pool: 'bob' }),
@@ -70,6 +71,7 @@ describe('while a task has not ended', () => {
         ...{ vmid: 241, pool: 'bob', cores: 1, memory: 512 },
         scsi0: 'ceph:0,import-from=ceph:vm-232-disk-0',
       }),
+      hasty.post('/nodes/n1/suspendall', { vms: 233 }),
     ]);
     expect(begun.map(({ status, reason }) => `${status} ${reason}`)).toEqual(begun.map(() => '200 OK'));
 
@@ -77,6 +79,7 @@ describe('while a task has not ended', () => {
       // PVE copies what is there when the task comes to it.
       hasty.put(`${vm}/config`, { cores: 4 }),
       hasty.put(`${copied}/resize`, { disk: 'scsi0', size: '32G' }),
+      hasty.put(`${asleep}/config`, { vmstatestorage: 'local' }),
       hasty.post(`${third}/clone`, { newid: 242, pool: 'bob' }),
       hasty.post(`${vm}/snapshot`, { snapname: 'other' }),
       // PVE makes one backup after the other.
