@@ -7,9 +7,10 @@ import {
   type Instance,
   isDiskSlot,
   onStorage,
+  smallDrive,
   type Volume,
 } from './instance.ts';
-import { driveOf, keysIn } from './projections.ts';
+import { driveOf, isCloudInitDrive, keysIn } from './projections.ts';
 
 /** The instance with a backup more than it has now. */
 export function backedUp(before: Instance): Instance {
@@ -65,20 +66,22 @@ export function restored(before: Instance, archive: Archive | null, params: Conf
   }
   for (const [slot, drive] of drivesOf(type, base)) {
     if (drive?.kind !== 'volume') continue;
+    const isCloudInit = type === 'qemu' && isCloudInitDrive(drive.volid);
     // A VM's drive that was left out of the backup has no line in its map, and is not brought back.
-    if (archive.mapped && !archive.storages.has(slot)) {
+    if (archive.mapped && !archive.storages.has(slot) && !isCloudInit) {
       delete next[slot];
       continue;
     }
+    const size = isCloudInit ? smallDrive : drive.size;
     const storage = params.storage ?? archive.storages.get(slot) ?? drive.storage;
     // The new volume has no name yet; a blank keeps it apart from every volume id.
     const volume: Volume = {
       volid: `${storage}: ${slot} of the archive`,
       storage,
-      bytes: onStorage(type === 'lxc' ? wholeMiB(drive.size ?? 0) : (drive.size ?? 0)),
+      bytes: onStorage(type === 'lxc' ? wholeMiB(size ?? 0) : (size ?? 0)),
       format: '',
     };
-    if (drive.size === undefined) next[slot] = `${storage}:0,import-from=archive`;
+    if (size === undefined) next[slot] = `${storage}:0,import-from=archive`;
     else {
       volumes.set(volume.volid, volume);
       delete next[slot];

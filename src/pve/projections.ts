@@ -166,7 +166,7 @@ export function cloned(before: Instance, source: Instance, config: Config, { ful
   for (const [key, text] of Object.entries(config)) {
     if (notCopied.test(key)) continue;
     const drive = isDiskSlot(source.type, key) ? parseDrive(source.type, key, text) : null;
-    const isCloudInit = drive?.kind === 'volume' && /[/:]vm-\d+-cloudinit(?:\.\w+)?$/.test(drive.volid);
+    const isCloudInit = drive?.kind === 'volume' && isCloudInitDrive(drive.volid);
     if (drive?.kind !== 'volume' || (!isCloudInit && isCdrom(text))) {
       kept[key] = text;
       continue;
@@ -178,6 +178,11 @@ export function cloned(before: Instance, source: Instance, config: Config, { ful
     else copy = withVolume(copy, place, `copy of ${key}`, bytes);
   }
   return { ...copy, current: kept, next: kept };
+}
+
+/** Whether a volume is a drive for cloud-init, which PVE makes anew for each guest and in no backup. */
+export function isCloudInitDrive(volid: string): boolean {
+  return /[/:]vm-\d+-cloudinit(?:\.\w+)?$/.test(volid);
 }
 
 function isCdrom(text: string): boolean {

@@ -49,6 +49,15 @@ describe('a restore', () => {
     });
   });
 
+  test('makes a drive for cloud-init anew, which no archive holds', () => {
+    for (const size of ['', ',size=4M']) {
+      const archive = readArchive('qemu', `ide0: nfs:100/vm-100-cloudinit.qcow2,media=cdrom${size}\n${text}`);
+      const after = restored(vm, archive, {});
+      expect([amounts(after)['storage:nfs'], unknowns(after)]).toEqual([4 * 1024 ** 2, []]);
+      expect(amounts(restored(vm, archive, { storage: 'lvm' }))['storage:lvm']).toBe(20 * GiB + 4 * 1024 ** 2);
+    }
+  });
+
   test('is unknown where the archive tells no size, or nothing at all', () => {
     expect(unknowns(restored(vm, readArchive('qemu', 'cores: 1\nscsi0: lvm:vm-100-disk-0'), {}))).toEqual([
       'storage:lvm',
