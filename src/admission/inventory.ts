@@ -259,7 +259,7 @@ export class Inventory {
     const first = this.#instance(place, found);
     const [hasSnapshots] = await Promise.all([
       this.#readHasSnapshots(place),
-      this.#readVolumes(place, this.#chosen(storages, vmid, first), stamp),
+      this.#readVolumes(place, this.#chosen(storages, vmid, first), stamp, where.node),
     ]);
     const reading = { ...found, hasSnapshots };
     const instance = this.#instance(place, reading);
@@ -336,7 +336,13 @@ export class Inventory {
     return [...storages];
   }
 
-  async #readVolumes({ vmid, node: here }: Whereabouts, storages: readonly string[], stamp: Stamp): Promise<void> {
+  /** Reads what storages hold for a guest where it is, where it was or has copies, and where it was `expected`. */
+  async #readVolumes(
+    { vmid, node: here }: Whereabouts,
+    storages: readonly string[],
+    stamp: Stamp,
+    expected = here,
+  ): Promise<void> {
     const read = async (node: string, storage: string) => {
       const answer = await this.#read('/nodes/{}/storage/{}/content', [node, storage], { vmid: String(vmid) });
       // A storage that the node does not have holds nothing there; a change that names it must come to an end all the same.
@@ -352,9 +358,15 @@ export class Inventory {
         stamp,
       );
     };
-    // Volumes that have moved here with their guest are still remembered where they were, and replicas lie on the nodes
-    // of its jobs; what cannot be read stays so.
-    const beside = [...this.#memory.placesBeside(vmid, here), ...this.#replicaPlaces(this.#jobs.get(vmid) ?? [])];
+    // Volumes that have moved here with their guest are still remembered where they were, replicas lie on the nodes of
+    // its jobs, and a move that has failed may have left some at its goal; what cannot be read stays so.
+    const beside = [
+      ...this.#memory.placesBeside(vmid, here),
+      ...this.#replicaPlaces(this.#jobs.get(vmid) ?? []),
+      ...this.#storages.flatMap(({ node, storage, shared }) =>
+        node === expected && !shared ? [[node, storage] as const] : [],
+      ),
+    ];
     const left = new Map(
       beside
         .filter(([node, storage]) => node !== here && storages.includes(storage))

@@ -285,6 +285,23 @@ describe('a move', () => {
     expectTruth(site, 'alice', own);
   });
 
+  test('that fails counts with what it has left on its target', async () => {
+    addGuest(site.cluster, {
+      ...{ vmid: 110, pool: 'alice' },
+      config: { cores: 1, memory: 512, scsi0: 'local:110/vm-110-disk-0.raw,size=8G' },
+    });
+    await site.refresh();
+    site.cluster.tasks.pace = 'by hand';
+    const moving = alice.post('/nodes/n1/qemu/110/migrate', { target: 'n3', 'with-local-disks': 1 });
+    await until('it moves', () => site.cluster.tasks.running().length === 1);
+    addVolume(site.cluster, { volid: 'local:110/vm-110-disk-0.raw', node: 'n3', content: 'images', bytes: 5 * GiB });
+    site.cluster.tasks.pace = 'at once';
+    for (const { upid } of site.cluster.tasks.running()) site.cluster.tasks.stop(upid);
+    expect((await moving).status).toBe(200);
+    expect(site.cluster.guests.get(110)?.node).toBe('n1');
+    expect(site.booked('alice')['storage:local']).toBe(13 * GiB);
+  });
+
   test('out of the cluster, or into it from outside, is not for tenants', async () => {
     const said = await alice.post(`${vm}/remote_migrate`, {
       ...{ 'target-endpoint': 'host=x', 'target-storage': 'x', 'target-bridge': 'x' },
