@@ -94,7 +94,7 @@ export function mustBeOwnNode({ cluster }: UserRecord, node: string, field: stri
     throw new ForbiddenError([{ field, problem: `${node} is not one of your nodes (${listed(cluster.nodes)})` }]);
 }
 
-/** Guests that go into a pool: it is one of the caller's, PVE makes them an operator there, and who pays stays as it is. */
+/** Guests that go into a pool: it is one of the caller's, PVE makes them an operator there, and who pays stays as it is and can reach it there. */
 export async function mustJoin(
   { upstream, ledger, operatorPrivilege }: Gate,
   caller: Caller,
@@ -109,9 +109,14 @@ export async function mustJoin(
   for (const vmid of vmids) {
     const payers = new Set(ledger.payersOf(vmid));
     const claimants = new Set(ledger.payersOfNew({ vmid, pool }, caller.user, true));
-    if (ledger.recordedPayers(vmid).length === 0 && payers.symmetricDifference(claimants).size > 0)
+    const isRecorded = ledger.recordedPayers(vmid).length > 0;
+    if (!isRecorded && payers.symmetricDifference(claimants).size > 0)
       throw new ForbiddenError(
         `others would pay for instance ${vmid} there; ask an administrator to record its payer first`,
+      ).at('vms');
+    if (isRecorded && ![...payers].every((payer) => payer === caller.user || ledger.isIn(payer, pool)))
+      throw new ForbiddenError(
+        `another user pays for instance ${vmid} and could not reach it there; leave it in a pool of theirs`,
       ).at('vms');
   }
 }

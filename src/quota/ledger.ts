@@ -297,6 +297,11 @@ export class Ledger {
     return account === undefined ? [] : recordedOf(account);
   }
 
+  /** Whether a pool is one of a user's. */
+  isIn(user: string, pool: string): boolean {
+    return this.#claims.some((claim) => claim.user === user && claim.pools.has(pool));
+  }
+
   /** Who will pay for an instance that `by` creates: `by` alone, or for an administrator whoever claims it. */
   payersOfNew(aim: Pick<Aim, 'vmid' | 'pool'>, by: string, waived: boolean): readonly string[] {
     return waived ? this.#claimants(aim.vmid, aim.pool) : [by];

@@ -352,6 +352,10 @@ describe('pools', () => {
     expect((await alice.put('/pools', { poolid: 'alice', vms: '100', 'allow-move': 1 })).status).toBe(200);
     await expectRefused(site, () => alice.put('/pools/bob', { vms: '100', 'allow-move': 1 }), /bob is not one of your/);
     await expectRefused(site, () => alice.put(shared, { vms: '300', 'allow-move': 1 }), /instance 300/);
+    addGuest(site.cluster, { vmid: 302, pool: 'shared', config: { cores: 1, memory: 512 } });
+    await site.refresh();
+    site.server.ledger.assign(302, ['bob@pve']);
+    await expectRefused(site, () => alice.put('/pools/alice', { vms: '302', 'allow-move': 1 }), /could not reach it/);
     await expectRefused(site, () => alice.put(shared, { vms: '100', delete: 1 }), /delete/);
     await expectRefused(site, () => alice.put(shared, { vms: '100', storage: 'ceph' }), /storage/);
   });
