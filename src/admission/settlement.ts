@@ -294,8 +294,8 @@ export function endingOf(answer: Answer): Ending {
   const upid = succeeded(answer) ? parseUpid(answer.data)?.upid : undefined;
   if (upid !== undefined) return { kind: 'task', upid };
   if (answer.status === 401 || answer.status === 501) return { kind: 'nothing', outcome };
-  // PVE's own hops failed on the way: it may still be at work.
-  if (answer.status >= 595) return { kind: 'lost', outcome };
+  // PVE's own hops failed on the way, or a proxy before it: it may still be at work.
+  if (answer.status >= 595 || [502, 503, 504].includes(answer.status)) return { kind: 'lost', outcome };
   return { kind: 'answered', outcome, refused: !succeeded(answer) };
 }
 
