@@ -29,6 +29,8 @@ export class Cluster {
   /** What can be fetched from outside: by URL, by template, by reference of an image. */
   readonly outside = new Map<string, RemoteFile>();
   readonly pools = new Map<string, Pool>();
+  /** The guests that high availability looks after. */
+  readonly highlyAvailable = new Set<number>();
   /** Host devices under a name of the cluster. */
   readonly pciMappings = new Map<string, PciMapping>();
   readonly #poolByVmid = new Map<number, { readonly poolid: string; readonly vms: Set<number> }>();

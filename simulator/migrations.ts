@@ -114,7 +114,19 @@ function storageMap(context: Context, { vmid }: Guest, name: string): StorageMap
   return (storage) => pairs.get(storage) ?? (all === undefined || all === '1' ? storage : all);
 }
 
+/** How long high availability takes to come to an order, in ms. */
+const orderedWithin = 50;
+
+/** Starts the move; of a guest that is highly available the task only orders it, and it starts after that. */
 function move(context: Context, guest: Guest, type: string, map: StorageMap, demandFit: () => void): string {
+  const { cluster, node, caller } = context;
+  const start = () => startMove(context, guest, type, map, demandFit);
+  if (!cluster.highlyAvailable.has(guest.vmid)) return start();
+  const run = () => void setTimeout(start, orderedWithin).unref();
+  return cluster.tasks.start({ node, type: 'hamigrate', id: String(guest.vmid), caller, run });
+}
+
+function startMove(context: Context, guest: Guest, type: string, map: StorageMap, demandFit: () => void): string {
   const { cluster, param } = context;
   const target = String(param.target);
   return startLocked(context, guest, {

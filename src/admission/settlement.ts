@@ -120,6 +120,7 @@ export class Settlement {
       case 'task': {
         const task = await this.#taskEnd(reservation.id, ending.upid);
         this.#hurries.delete(reservation.id);
+        if (await this.#isOrderedOnly(reservation, ending.upid)) await this.#waitUntilOver(reservation);
         await this.#settle(reservation, task?.exitstatus ?? 'the task is not known any more');
         return task;
       }
@@ -154,6 +155,13 @@ export class Settlement {
     return Promise.all(
       aims.map(({ vmid, node }) => inventory.look({ vmid, node, type: ledger.account(vmid)?.type ?? 'qemu' }, 'all')),
     );
+  }
+
+  /** Whether a task has left guests where they were: those that are highly available move later, when PVE comes to it. */
+  async #isOrderedOnly(reservation: Reservation, upid: string): Promise<boolean> {
+    if (!/^(?:hamigrate|migrateall|bulkmigrate)$/.test(parseUpid(upid)?.type ?? '')) return false;
+    const looks = await this.#insist(() => this.#look(reservation));
+    return looks.some(({ instance }, n) => instance !== null && instance.host.node !== reservation.aims[n]?.node);
   }
 
   /** The last status of a task once it has stopped; undefined when PVE does not know it (any more), nor its node. */
@@ -222,10 +230,10 @@ export class Settlement {
   async #hasRunningTask({ aims, call: asked, madeAt }: Reservation, until: number): Promise<boolean> {
     const { inventory } = this.#options;
     const [, sentTo] = /\/nodes\/([^/]+)\//.exec(`${asked}/`) ?? [];
-    // PVE takes a file in on whichever node it was sent to, and copies it from there.
+    // PVE takes a file in on whichever node it was sent to, and copies it from there; so it does with calls that name none.
     const online = inventory.nodes.flatMap(({ node, status }) => (status === 'online' ? [node] : []));
     const nodes = new Set([
-      ...aims.flatMap(({ vmid, node }) => (isShelf(vmid) ? online : [node])),
+      ...aims.flatMap(({ vmid, node }) => (isShelf(vmid) || sentTo === undefined ? online : [node])),
       ...(sentTo === undefined ? [] : [sentTo]),
     ]);
     const vmids = new Set(aims.map(({ vmid }) => vmid));

@@ -285,6 +285,19 @@ describe('a move', () => {
     expectTruth(site, 'alice', own);
   });
 
+  test('that PVE has only been ordered to make counts on its target all the while', async () => {
+    const { highlyAvailable, tasks, guests } = site.cluster;
+    highlyAvailable.add(100).add(101);
+    tasks.paces.set('qmigrate', 300);
+    expect((await alice.post('/nodes/n1/migrateall', { target: 'n2', vms: 100 })).status).toBe(200);
+    await expectRefused(site, () => alice.post(`${ct}/migrate`, { target: 'n2' }), /cores on node n2: 1 more/);
+    await until('it has moved', () => guests.get(100)?.node === 'n2');
+    await site.refresh();
+    expectTruth(site, 'alice', own);
+    tasks.paces.clear();
+    highlyAvailable.clear();
+  });
+
   test('that fails counts with what it has left on its target', async () => {
     addGuest(site.cluster, {
       ...{ vmid: 110, pool: 'alice' },
