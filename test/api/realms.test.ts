@@ -78,7 +78,7 @@ describe.skipIf(skip !== undefined)(`through nginx, users of all realms at once$
     const limits = Object.entries(recordIn(site, 'ldap')).map(([key, value]) => [key, JSON.stringify(value)]);
     const given = await root.send('PUT', '/access/groups/students@ldap', Object.fromEntries(limits));
     expect(given).toMatchObject({ status: 200, body: { ok: true } });
-  }, 30_000);
+  });
 
   afterAll(() => opened.disposeAsync());
 

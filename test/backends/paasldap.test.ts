@@ -204,9 +204,9 @@ describe('signing in', () => {
       subject.backend.closeSession({ cookies: { PAASLDAPAuthTicket: `made-up-${index}` } }),
     );
     const settled = Promise.allSettled(flood);
-    const begun = performance.now();
     expect(await subject.backend.openSession(alice, 'alice-secret')).toMatchObject({ ok: true });
-    expect(performance.now() - begun).toBeLessThan(300);
+    // The service is busy with one of them at most.
+    expect(pathsOf(subject).indexOf('POST /ticket')).toBeLessThan(2);
     expect((await settled).filter(({ status }) => status === 'rejected').length).toBeGreaterThan(30);
   });
 });

@@ -11,6 +11,8 @@ import type { Arrival } from '../web-sockets.ts';
 export interface ConsoleSocketsOptions extends Partial<Rhythm> {
   readonly limits: ConsoleLimits;
   readonly sessions: Pick<Sessions, 'identify'>;
+  /** Monotonic ms. */
+  readonly now?: () => number;
 }
 
 /** Opens PVE's side: resolves when it stands, paused. Its errors are listened to; when the caller has gone, it is given up. */
@@ -47,16 +49,24 @@ const tooLong = 1009;
 export class ConsoleSockets extends HeldSockets<Console> {
   readonly #limits: ConsoleLimits;
   readonly #sessions: Pick<Sessions, 'identify'>;
+  readonly #now: () => number;
   readonly #side: SideOptions;
   readonly #server: WebSocketServer;
   /** Places taken, by user; a console takes one from the moment that PVE is asked for it. */
   readonly #taken = new Map<string, number>();
   #total = 0;
 
-  constructor({ limits, sessions, pingEvery = 25_000, checkEvery = 1000 }: ConsoleSocketsOptions) {
+  constructor({
+    limits,
+    sessions,
+    now = () => performance.now(),
+    pingEvery = 25_000,
+    checkEvery = 1000,
+  }: ConsoleSocketsOptions) {
     super({ pingEvery, checkEvery });
     this.#limits = limits;
     this.#sessions = sessions;
+    this.#now = now;
     this.#side = { perMessageDeflate: false, maxPayload: limits.frameBytes, closeTimeout: 4 * farewell };
     this.#server = new WebSocketServer({
       ...this.#side,
@@ -79,7 +89,7 @@ export class ConsoleSockets extends HeldSockets<Console> {
     try {
       this.mustTakeNew();
       this.#server.handleUpgrade(request, connection, head, (client) => {
-        this.#join({ caller, client, upstream, movedAt: performance.now(), alive: true });
+        this.#join({ caller, client, upstream, movedAt: this.#now(), alive: true });
         joined = true;
       });
     } finally {
@@ -118,7 +128,7 @@ export class ConsoleSockets extends HeldSockets<Console> {
 
   #forward(console: Console, from: WebSocket, to: WebSocket): void {
     from.on('message', (data, binary) => {
-      console.movedAt = performance.now();
+      console.movedAt = this.#now();
       to.send(data as Buffer, { binary }, () => {
         if (from.isPaused && to.bufferedAmount <= mostBehind) from.resume();
       });
@@ -138,7 +148,7 @@ export class ConsoleSockets extends HeldSockets<Console> {
   }
 
   protected override check(): void {
-    const since = performance.now() - this.#limits.idle * 1000;
+    const since = this.#now() - this.#limits.idle * 1000;
     for (const console of this.held)
       if (console.movedAt < since) this.cut(console, policyViolation, 'nothing went through for too long');
     super.check();

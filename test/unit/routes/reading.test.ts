@@ -66,7 +66,8 @@ test('a flood of parameters is refused in few words, and a long list is read in 
   const from = performance.now();
   expect(readForm(flood((index) => `vms=${index}`)).vms).toHaveLength(30_000);
   expect(() => readForm(`${'&'.repeat(500_000)}a=1`)).toThrow(/no name/);
-  expect(performance.now() - from).toBeLessThan(2000);
+  // Looking at each of them again for every other one would take minutes.
+  expect(performance.now() - from).toBeLessThan(15_000);
 });
 
 describe('a JSON object', () => {

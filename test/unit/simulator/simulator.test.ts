@@ -80,5 +80,5 @@ describe('as a process', () => {
     expect(await exitOf(second)).toBe(1);
     first.kill('SIGTERM');
     expect(await exitOf(first)).toBe(0);
-  }, 30_000);
+  });
 });

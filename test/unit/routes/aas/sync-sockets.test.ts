@@ -90,12 +90,17 @@ test('whose session has ended is told of no change any more, however long ago it
 });
 
 test('a client that answers no ping is cut off', async () => {
-  await using all = await serving(async () => alice, { pingEvery: 40 });
+  await using all = await serving(async () => alice, { pingEvery: 300 });
   await using alive = await openSync(all.site, undefined);
+  let pings = 0;
+  alive.socket.on('ping', () => {
+    pings += 1;
+  });
   await using dead = await openSync(all.site, undefined);
   dead.socket.pause();
   await until('one is gone', () => all.sockets.size === 1);
-  await new Promise((resolve) => setTimeout(resolve, 100));
+  const sofar = pings;
+  await until('the other was asked again', () => pings >= sofar + 2);
   expect([all.sockets.size, alive.code]).toEqual([1, undefined]);
 });
 

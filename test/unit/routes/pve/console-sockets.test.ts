@@ -123,14 +123,18 @@ test('frames that are too long end the console for both sides', async () => {
 });
 
 test('a console ends when nothing goes through for too long, and not before', async () => {
-  await using world = await setting({ limits: { idle: 0.6 }, checkEvery: 10 });
+  let now = 0;
+  await using world = await setting({ limits: { idle: 60 }, now: () => now, checkEvery: 10 });
   const { viewer, pve } = await world.view();
   const closed = once(viewer, 'close');
-  for (let times = 0; times < 5; times += 1) {
-    await delay(150);
+  for (let times = 0; times < 3; times += 1) {
+    now += 59_000;
+    await delay(30);
     pve.send('still here');
+    await once(viewer, 'message');
   }
   expect(viewer.readyState).toBe(WebSocket.OPEN);
+  now += 61_000;
   expect((await closed).map(String)).toEqual(['1008', 'nothing went through for too long']);
 });
 
