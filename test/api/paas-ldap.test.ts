@@ -3,6 +3,7 @@ import { dirname, join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { loadConfig } from '../../src/config.ts';
 import { decoded, refusalIn, shapes } from '../support/decoder.ts';
+import { oldSections } from '../support/old-config.ts';
 import { type PaasLdapOptions, type PaasLdapService, startPaasLdap } from '../support/paas-ldap.ts';
 import { Client, type Reply, type Site, type SiteOptions, startSite } from '../support/site.ts';
 import { hasSlapd, startSlapd } from '../support/slapd.ts';
@@ -281,53 +282,7 @@ describe('a configuration of an earlier server', () => {
     handlers: handlers[which],
     application: { hostname: 'paas.example.org', domain: 'example.org', listenPort: 8081 },
     useriso: { node: 'n1', storage: 'shared' },
-    resources: {
-      cpu: { type: 'list', whitelist: true, display: false },
-      cores: { name: 'vCPU', type: 'numeric', multiplier: 1, base: 1024, compact: false, unit: 'Cores', display: true },
-      memory: {
-        name: 'RAM',
-        type: 'numeric',
-        multiplier: 1048576,
-        base: 1024,
-        compact: true,
-        unit: 'B',
-        display: true,
-      },
-      ceph: {
-        name: 'Ceph',
-        type: 'storage',
-        multiplier: 1,
-        base: 1024,
-        compact: true,
-        unit: 'B',
-        disks: ['rootfs', 'mp', 'sata', 'unused'],
-        display: true,
-      },
-      network: {
-        name: 'Network',
-        type: 'numeric',
-        multiplier: 1000000,
-        base: 1000,
-        compact: true,
-        unit: 'B/s',
-        display: true,
-      },
-      pci: { type: 'list', whitelist: true, display: true },
-    },
-    clientsync: {
-      resourcetypes: ['lxc', 'qemu', 'node'],
-      schemes: {
-        always: { enabled: true },
-        hash: { enabled: true },
-        interrupt: { 'min-rate': 1, 'max-rate': 60, enabled: true },
-      },
-    },
-    defaultuser: {
-      resources: { cpu: { global: [], nodes: {} }, cores: { global: { max: 0 }, nodes: {} } },
-      nodes: [],
-      cluster: { vmid: { min: -1, max: -1 }, pool: '' },
-      templates: { instances: { lxc: {}, qemu: {} } },
-    },
+    ...oldSections,
   });
 
   test.each(Object.keys(handlers) as (keyof typeof handlers)[])(

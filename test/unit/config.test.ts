@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { configJsonSchema, loadConfig, MissingConfigError, printConfig, pveSettings } from '../../src/config.ts';
 import { FaultsError } from '../../src/schema.ts';
+import { oldSections } from '../support/old-config.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'config-'));
 afterAll(() => rmSync(directory, { recursive: true }));
@@ -35,7 +36,6 @@ const pve = {
 };
 const localdb = { import: 'localdb.js', config: { dbfile: 'localdb.json' } };
 const handlers = { instance: { pve: 'pve' }, users: { realm: { pve: ['localdb'] }, any: ['localdb'] } };
-const amount = { type: 'numeric', multiplier: 1, base: 1024, compact: false, unit: 'Cores', display: true };
 
 /** A file as ProxmoxAAS wrote it, but for the sections given. */
 const old = (sections: object = {}) => ({
@@ -44,27 +44,7 @@ const old = (sections: object = {}) => ({
   application: { hostname: 'paas.mydomain.example', domain: 'mydomain.example', listenPort: 8081 },
   useriso: { node: 'examplenode1', storage: 'cephfs' },
   backups: { storage: 'cephfs' },
-  resources: {
-    cpu: { type: 'list', whitelist: true, display: false },
-    cores: { name: 'vCPU', ...amount },
-    memory: { name: 'RAM', ...amount, multiplier: 1048576, compact: true, unit: 'B' },
-    local: { name: 'local', ...amount, type: 'storage', disks: ['rootfs', 'mp', 'sata', 'unused'] },
-  },
-  clientsync: {
-    resourcetypes: ['lxc', 'qemu', 'node'],
-    schemes: {
-      always: { enabled: true },
-      hash: { enabled: true },
-      interrupt: { 'min-rate': 1, 'max-rate': 60, enabled: true },
-    },
-  },
-  defaultuser: {
-    resources: { cpu: { global: [], nodes: {} }, cores: { global: { max: 0 }, nodes: {} } },
-    nodes: [],
-    cluster: { vmid: { min: -1, max: -1 }, pool: '' },
-    templates: { instances: { lxc: {}, qemu: {} } },
-    network: { lxc: { type: 'veth', bridge: 'vmbr0', vlan: 10, ip: 'dhcp', ip6: 'dhcp' } },
-  },
+  ...oldSections,
   ...sections,
 });
 
