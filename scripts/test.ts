@@ -53,8 +53,8 @@ function tests(args: readonly string[]): Outcome {
     const file = join(directory, 'report.json');
     const ok = runProgram('vitest', 'vitest', [
       'run',
-      // Most tests wait for a server more than they compute.
-      `--maxWorkers=${Math.max(2, availableParallelism())}`,
+      // Tests wait for servers almost as long as they compute.
+      `--maxWorkers=${availableParallelism() + 1}`,
       '--reporter=default',
       '--reporter=json',
       `--outputFile.json=${file}`,

@@ -35,7 +35,9 @@ test('SIGTERM lets running requests end, settles them, and takes no new ones', a
   expect(site.storedReservations()).toBe(0);
 });
 
-test('SIGTERM ends the process in time although clients stand still', async () => {
+// The next three mostly wait, so they wait together.
+
+test.concurrent('SIGTERM ends the process in time although clients stand still', async () => {
   await using site = await start();
   using silent = await rawConnection(site.url);
   using halfHead = await rawConnection(site.url, 'GET /api/version HTTP/1.1\r\nHost: loc');
@@ -51,7 +53,7 @@ test('SIGTERM ends the process in time although clients stand still', async () =
   await Promise.all([silent, halfHead, halfBody, kept].map(({ closed }) => closed));
 });
 
-test('SIGTERM ends the process in time although PVE hangs; the change is found open and settled at the next start', async () => {
+test.concurrent('SIGTERM ends the process in time although PVE hangs; the change is found open and settled at the next start', async () => {
   await using site = await start({ deadlines: { read: 60, write: 60 } });
   const alice = await site.signIn('alice');
   site.simulator.faults.add({ method: 'POST', path: '/nodes/{node}/qemu', kind: 'hang' });
@@ -70,6 +72,19 @@ test('SIGTERM ends the process in time although PVE hangs; the change is found o
   site.simulator.resume();
   await site.startServer();
   await until('the change is settled', () => site.storedReservations() === 0);
+});
+
+test.concurrent('SIGTERM ends the process also when nobody reads its log any more', async () => {
+  await using site = await start();
+  for (let round = 1; round <= 5; round += 1) {
+    site.process.stdout?.destroy();
+    const end = ended(site);
+    site.process.kill('SIGTERM');
+    const { code, ms } = await end;
+    expect(code).toBe(0);
+    expect(ms).toBeLessThan(patience);
+    await site.startServer();
+  }
 });
 
 test('a second signal ends the process at once', async () => {
@@ -112,17 +127,4 @@ test('what a client that hung up has begun is ended before the process is', asyn
   expect((await end).code).toBe(0);
   expect(site.cluster.poolOf(100)).toBe('alice');
   expect(site.storedReservations()).toBe(0);
-});
-
-test('SIGTERM ends the process also when nobody reads its log any more', async () => {
-  await using site = await start();
-  for (let round = 1; round <= 5; round += 1) {
-    site.process.stdout?.destroy();
-    const end = ended(site);
-    site.process.kill('SIGTERM');
-    const { code, ms } = await end;
-    expect(code).toBe(0);
-    expect(ms).toBeLessThan(patience);
-    await site.startServer();
-  }
 });
