@@ -81,7 +81,7 @@ export function store(
 }
 
 /** What a list says that a file is. */
-export function formatOfFile(content: FileContent, filename: string): string {
+function formatOfFile(content: FileContent, filename: string): string {
   if (content === 'iso') return 'iso';
   const [, ending = 'raw'] = /\.(tar(?:\.\w+)?|\w+)$/.exec(filename) ?? [];
   return ending.replace('tar.', 't');

@@ -35,7 +35,7 @@ export function parseKeepRules(text: string): KeepRules {
 }
 
 /** Nothing is ever removed. */
-export function keepsAll(rules: KeepRules): boolean {
+function keepsAll(rules: KeepRules): boolean {
   return (
     rules['keep-all'] === '1' || !Object.entries(rules).some(([key, value]) => key !== 'keep-all' && Number(value) > 0)
   );

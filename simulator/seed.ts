@@ -16,7 +16,7 @@ export interface DemoOptions extends SeedOptions {
 }
 
 /** What the demo's configuration shows the cluster. */
-export const demoServiceSecret = '00000000-0000-4000-8000-00000000de30';
+const demoServiceSecret = '00000000-0000-4000-8000-00000000de30';
 
 const serviceUser = 'quota-proxy@pve';
 const debianIso = 'shared:iso/debian-13.iso';

@@ -86,7 +86,7 @@ function nameGiven({ params, named }: Asked, scope: string): string {
 }
 
 /** The parameter of the path that says what a call is about, by PVE's name for it. */
-export function placeIn({ snapshot, backup, image, file, id, vmid }: Asked['named']): string {
+function placeIn({ snapshot, backup, image, file, id, vmid }: Asked['named']): string {
   if (snapshot !== undefined) return 'snapname';
   if ([backup, image, file].some((volume) => volume !== undefined)) return 'volume';
   if (id !== undefined) return 'id';

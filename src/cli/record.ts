@@ -93,7 +93,7 @@ interface Assignment {
 }
 
 /** `a.b\.c=5`: a path whose dots can be escaped, and a JSON value or else a text. */
-export function parseAssignment(text: string): Assignment {
+function parseAssignment(text: string): Assignment {
   const [, path, value] = /^([^=]+)=(.*)$/s.exec(text) ?? [];
   if (path === undefined || value === undefined) throw new UsageError(`Expected KEY=VALUE, got ${text}.`);
   const parts = path.split(/(?<!\\)\./).map((part) => part.replaceAll('\\.', '.'));

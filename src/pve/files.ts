@@ -3,7 +3,7 @@
 import type { Instance } from './instance.ts';
 
 /** PVE's kinds of such files. */
-export const fileKinds = ['iso', 'vztmpl', 'import', 'snippets'] as const;
+const fileKinds = ['iso', 'vztmpl', 'import', 'snippets'] as const;
 
 export type FileKind = (typeof fileKinds)[number];
 

@@ -69,7 +69,7 @@ export async function startOver(site: Site, name: string, first: number): Promis
 }
 
 /** How many calls PVE was sent that change something of the cluster; signing in does not. */
-export function writesAt({ simulator }: Site): number {
+function writesAt({ simulator }: Site): number {
   return simulator.requests.filter(({ method, path }) => method !== 'GET' && !/^\/(?:access|version)/.test(path))
     .length;
 }

@@ -78,7 +78,7 @@ function templateOf(notes: string): string {
 }
 
 /** Backs an instance up as it runs. */
-export function makeBackup({ node, vmid }: Target, storage: string, body: unknown): Call {
+function makeBackup({ node, vmid }: Target, storage: string, body: unknown): Call {
   const { notes } = readForm(body, { notes: note });
   return call('POST', '/nodes/{}/vzdump', [node], {
     vmid: String(vmid),
@@ -91,13 +91,13 @@ export function makeBackup({ node, vmid }: Target, storage: string, body: unknow
 }
 
 /** Writes something else on a backup. */
-export function labelBackup(target: Target, storage: string, body: unknown): Call {
+function labelBackup(target: Target, storage: string, body: unknown): Call {
   const { volid, notes } = readForm(body, { volid: backupVolume, notes: note });
   return call('PUT', '/nodes/{}/storage/{}/content/{}', [target.node, storage, own(target, storage, volid)], { notes });
 }
 
 /** Deletes a backup; PVE answers at once when it takes no more than some seconds. */
-export function deleteBackup(target: Target, storage: string, body: unknown): Call {
+function deleteBackup(target: Target, storage: string, body: unknown): Call {
   const { volid } = readForm(body, { volid: backupVolume });
   return call('DELETE', '/nodes/{}/storage/{}/content/{}', [target.node, storage, own(target, storage, volid)], {
     delay: '5',
@@ -105,7 +105,7 @@ export function deleteBackup(target: Target, storage: string, body: unknown): Ca
 }
 
 /** Makes an instance what it was; a container gets its disks anew in the places and sizes that they have now. */
-export function restoreBackup(target: Target, storage: string, body: unknown): Call | Draft {
+function restoreBackup(target: Target, storage: string, body: unknown): Call | Draft {
   const { volid } = readForm(body, { volid: backupVolume });
   const archive = own(target, storage, volid);
   const { node, type } = target;

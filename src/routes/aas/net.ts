@@ -54,7 +54,7 @@ function card(properties: Iterable<readonly [string, string]>): string {
 }
 
 /** Puts a new card into a free slot: on the bridge and in the VLAN that the user's template says, at so many MB/s. */
-export function createNet(target: NetTarget, body: unknown, templates: Templates['network']): Draft {
+function createNet(target: NetTarget, body: unknown, templates: Templates['network']): Draft {
   const { type, vmid, net } = target;
   // VMs do not name their cards, whatever the form says.
   const { rate, name } =
@@ -102,7 +102,7 @@ function newName({ vmid, next }: Instance, net: string, wanted: string | null): 
 }
 
 /** Gives a card another rate; its address and everything else stay. */
-export function modifyNet(target: NetTarget, body: unknown): Draft {
+function modifyNet(target: NetTarget, body: unknown): Draft {
   const { rate } = readForm(body, { rate: networkRate }, ['name']);
   return configure(target, (before) => {
     const properties = propertiesOf(existing(target, before), { defaultKey: 'model' });
@@ -113,7 +113,7 @@ export function modifyNet(target: NetTarget, body: unknown): Draft {
 }
 
 /** Takes a card away. */
-export function deleteNet(target: NetTarget, body: unknown): Draft {
+function deleteNet(target: NetTarget, body: unknown): Draft {
   readForm(body, {});
   return configure(target, (before) => {
     existing(target, before);
