@@ -31,6 +31,8 @@ export class Rounds {
   readonly #timers = new Set<NodeJS.Timeout>();
   /** What is left of the present sweep over all guests. */
   #sweep: number[] = [];
+  /** Guests of it that are due: of few guests a fraction of one in each second. */
+  #due = 0;
   #looking: Promise<void> | undefined;
   /** When rounds began to fail. */
   #awaySince: number | undefined;
@@ -73,8 +75,9 @@ export class Rounds {
   async #continueSweep(): Promise<void> {
     const { inventory, refresh } = this.#options;
     if (this.#sweep.length === 0) this.#sweep = [...inventory.guests.keys()];
-    for (const vmid of this.#sweep.splice(0, Math.ceil(inventory.guests.size / refresh.sweep)))
-      inventory.stale.add(vmid);
+    this.#due += inventory.guests.size / refresh.sweep;
+    for (const vmid of this.#sweep.splice(0, this.#due)) inventory.stale.add(vmid);
+    this.#due %= 1;
     await this.#lookAtStale();
   }
 
