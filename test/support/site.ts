@@ -294,7 +294,9 @@ export class Site {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    // Nothing keeps the server from ending: neither a fault, nor a task for which it would wait.
     this.simulator.faults.clear();
+    this.cluster.tasks.finishAll();
     await this.kill();
     await this.stopServer();
     await this.simulator[Symbol.asyncDispose]();
