@@ -22,10 +22,7 @@ import {
   type Content,
   type Guest,
   noContent,
-  type PciFunction,
   readContent,
-  readMappings,
-  readPciFunctions,
   readResources,
   type StorageOnNode,
   unlistedGuest,
@@ -35,6 +32,7 @@ import { privilegesOn } from '../pve/rights.ts';
 import type { Absence, FileName, Ledger, Sighting, Stamp } from '../quota/ledger.ts';
 import { isShelf } from '../quota/shelves.ts';
 import { usageOf } from '../quota/usage.ts';
+import { Devices } from './devices.ts';
 import { Memory, type Reading } from './memory.ts';
 
 /** Which instance, and where the asker believes it to be. */
@@ -60,16 +58,6 @@ export interface Frozen {
   readonly reason: string;
 }
 
-/** The devices of a node when they were last read. */
-interface Devices extends Required<Pick<Host, 'mappings'>> {
-  readonly at: number;
-  readonly functions: readonly PciFunction[];
-  readonly names: ReadonlyMap<string, string>;
-}
-
-/** How long a node's list of devices is believed, in ms. */
-const devicesBelievedFor = 600_000;
-
 /** How far PVE's clock may be from ours, in seconds. */
 const clockSkew = 60;
 
@@ -82,10 +70,11 @@ export class Inventory {
   readonly #log: Logger;
   readonly #counted: readonly string[];
   readonly #backupStorage: string | undefined;
+  /** The PCI devices of the nodes. */
+  readonly devices: Devices;
   readonly #memory = new Memory();
   readonly #guests = new Map<number, Guest>();
   readonly #hints = new Map<number, string>();
-  readonly #devices = new Map<string, Devices>();
   /** By vmid: the nodes to which replication jobs copy the guest, as far as that is known or not disproved. */
   readonly #jobs = new Map<number, readonly string[]>();
   #jobsReadAt: Stamp = 0;
@@ -115,6 +104,7 @@ export class Inventory {
     backupStorage: string | undefined;
   }) {
     this.#upstream = upstream;
+    this.devices = new Devices(upstream);
     this.#ledger = ledger;
     this.#log = log;
     this.#counted = counted;
@@ -156,14 +146,12 @@ export class Inventory {
   /** What is known of a node. */
   host(node: string): Host {
     const cpus = this.#nodes.find((one) => one.node === node)?.cpus;
-    const { names, mappings } = this.#devices.get(node) ?? {};
     const replicates = this.#replicating.get(node);
     return {
       node,
       ...(replicates === undefined ? {} : { replicates }),
       ...(cpus === undefined ? {} : { cpus }),
-      ...(names === undefined ? {} : { devices: names }),
-      ...(mappings === undefined ? {} : { mappings }),
+      ...this.devices.lastOf(node),
     };
   }
 
@@ -254,7 +242,7 @@ export class Inventory {
     if (!succeeded(answer)) return this.#lookElsewhere(where, place, answer, storages);
     const found = readPending(answer.data);
     if (found === null) throw new UpstreamBrokenError(`PVE's answer about instance ${vmid} is not understood`);
-    if (passesDevices(found)) await this.devices(place.node);
+    if (passesDevices(found)) await this.devices.of(place.node);
 
     const first = this.#instance(place, found);
     const [hasSnapshots] = await Promise.all([
@@ -612,23 +600,6 @@ export class Inventory {
 
   #has(node: string, storage: string): boolean {
     return this.#storages.some((row) => row.storage === storage && row.node === node);
-  }
-
-  /** The PCI functions of a node as PVE lists them, read at most every ten minutes; none when PVE does not tell. */
-  async devices(node: string): Promise<readonly PciFunction[]> {
-    const known = this.#devices.get(node);
-    if (known !== undefined && performance.now() - known.at < devicesBelievedFor) return known.functions;
-    const [listed, mapped] = await Promise.all([
-      this.#read('/nodes/{}/hardware/pci', [node], { 'pci-class-blacklist': '' }),
-      this.#read('/cluster/mapping/pci'),
-    ]);
-    if (!succeeded(listed)) return [];
-    const functions = readPciFunctions(listed.data);
-    const names = new Map(functions.map(({ id, device_name }) => [id, device_name]));
-    // PVE 7 knows no mappings.
-    const mappings = succeeded(mapped) ? readMappings(mapped.data, node) : new Map();
-    this.#devices.set(node, { at: performance.now(), functions, names, mappings });
-    return functions;
   }
 
   #read(path: string, values: readonly (string | number)[] = [], params: Params = {}): Promise<Answer> {

@@ -97,7 +97,7 @@ export async function toldBy({ upstream, inventory }: Gate, policy: ChangePolicy
   const change = { ...found, told: [...told, ...(await answersTo(policy.asksThen?.({ ...found, told })))] };
   if (policy.devices?.(change) !== true) return change;
   const { before, target } = change;
-  await inventory.devices(target.node);
+  await inventory.devices.of(target.node);
   const host = inventory.host(target.node);
   return { ...change, target: host, before: before.host.node === host.node ? { ...before, host } : before };
 }

@@ -52,7 +52,7 @@ export function pciRoutes({ app, rooms, identify }: Surface): void {
   route('DELETE', ':hostpci/delete', (params, body) => deleteDevice(deviceTargetOf(params), body));
 
   async function devicesOn(node: string): Promise<readonly ShownDevice[]> {
-    const functions = (await rooms.inventory.devices(node)).filter((part) => !isPartOfHost(part));
+    const functions = (await rooms.inventory.devices.of(node)).filter((part) => !isPartOfHost(part));
     return wholeDevices(functions, (bus) => rooms.ledger.deviceHolder(node, bus) !== undefined);
   }
 
