@@ -37,8 +37,9 @@ export async function undisturbed(gate: Gate, subject: Subject): Promise<Change[
 
 /**
  * Of an instance that is to grow, the changes that make it grow as well, and those that copy it; of one whose memory
- * would be saved elsewhere, the same, since one of them may be about to save it; of one that is to be copied, every change, as a snapshot may be another one by then. Backups make nothing larger but their own number, and
- * may stand in PVE's queue for hours.
+ * would be saved elsewhere, the same, since one of them may be about to save it; of one that is to be copied, every
+ * change, as a snapshot may be another one by then. Backups make nothing larger but their own number, and may stand in
+ * PVE's queue for hours.
  */
 function disturbances({ ledger, counted }: Gate, subject: Subject, changes: readonly Change[]): Disturbance[] {
   const { policy, caller, sources } = subject;

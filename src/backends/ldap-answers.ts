@@ -17,7 +17,7 @@ export const signInRefused = refusal(
   'Authentication failed: the user name or the password is wrong, or the user is disabled',
 );
 
-/** Constraint violation, no such entry, inappropriate authentication, invalid credentials, no right, unwilling: by a bind, it is the user's. */
+/** Constraint violation, no such entry, inappropriate authentication, invalid credentials, no right, unwilling: of a bind, these are the user's fault. */
 const signInResults: ReadonlySet<number> = new Set([19, 32, 48, 49, 50, 53]);
 
 /** By these Active Directory tells whoever has given the right password that it has expired, or that it is the first one. */

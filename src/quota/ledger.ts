@@ -310,8 +310,8 @@ export class Ledger {
   /**
    * Holds what the aims take beyond what is booked already, for every payer, or throws and holds nothing:
    * QuotaExceededError with every limit that would break, UsageUnknownError or NotReadyError when that cannot be told,
-   * ConflictError or ForbiddenError when a new vmid or a file's name is not free, QuotaNeeded when a payer's quota is missing. Check and insert are one step, so two calls can never
-   * both take the last of a limit.
+   * ConflictError or ForbiddenError when a new vmid or a file's name is not free, QuotaNeeded when a payer's quota is
+   * missing. Check and insert are one step, so two calls can never both take the last of a limit.
    */
   async reserve(request: ReservationRequest): Promise<Reservation> {
     for (const aim of request.aims) {

@@ -17,7 +17,10 @@ const mostWaiting = 10_000;
 /** Characters of a text that came from a client. */
 const longest = 2000;
 
-/** Holds refusals until they are written. Whoever is refused over and over fills no disk, and no record of others: the last line of theirs says so. */
+/**
+ * Holds refusals until they are written. A user who is refused over and over neither fills the disk nor crowds out the
+ * refusals of others: the last line of an hour says that there were more.
+ */
 export class Refusals {
   readonly #waiting: DatedDecision[] = [];
   readonly #hours = new Map<string, { readonly since: number; count: number }>();

@@ -34,8 +34,8 @@ type Permissions = Readonly<Record<string, Readonly<Record<string, unknown>>>>;
 
 /**
  * A tenant's own permissions as PVE tells them, and on what is theirs those that this server lifts for them: on guests
- * and pools that PVE makes them an operator of, and on storages that they have a quota on or may make backups on. Only privileges that the
- * privileged token holds, so none that this version of PVE does not know; nothing about anybody else.
+ * and pools that PVE makes them an operator of, and on storages that they have a quota on or may make backups on. Only
+ * privileges that the privileged token holds, so none that this version of PVE does not know; nothing about anybody else.
  */
 export async function ownPermissions(gate: Gate, asked: Call, caller: Caller): Promise<Answer | undefined> {
   const { path, userid = caller.user, ...unknown } = asked.params;
