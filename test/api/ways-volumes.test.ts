@@ -25,7 +25,7 @@ beforeAll(async () => {
       backups: { storage: 'shared' },
       tenants: {
         parameters: ['hookscript', 'virtiofs[n]'],
-        volumes: ['shared:import/open.qcow2', 'shared:snippets/*'],
+        volumes: ['shared:import/open.qcow2', 'shared:snippets/*', 'shared:backup/vzdump-qemu-100-2001*'],
         urls: [],
       },
     },
@@ -299,6 +299,10 @@ describe('backups', () => {
     const stranger = addBackup(site.cluster, { vmid: 100, at: 1_000_000_000_000 });
     site.cluster.guests.get(100)?.config.set('meta', `ctime=${Math.floor(Date.now() / 1000) - 5}`);
     await expectRefused(site, () => prune(100), new RegExp(`${stranger.volid} is of an earlier guest`));
+    // What is open to all is there to be restored.
+    const content = `/nodes/n1/storage/shared/content/${stranger.volid}`;
+    await expectRefused(site, () => alice.delete(content), /no backup of instance 100/);
+    await expectRefused(site, () => alice.put(content, { protected: 0 }), /no backup of instance 100/);
   });
 });
 

@@ -6,7 +6,6 @@ import { call } from '../../pve/call.ts';
 import { backupOwner } from '../../pve/instance.ts';
 import { parseList } from '../../pve/projections.ts';
 import { rowsIn } from '../../pve/rows.ts';
-import { isAmong } from '../allowances.ts';
 import type { Change, ChangePolicy } from '../policy.ts';
 import * as values from './values.ts';
 
@@ -22,13 +21,11 @@ function mustBeCountedOn(storage: string | undefined, { backupStorage }: Change)
 }
 
 /** Only a backup that counts as an instance's own, and not one of an earlier guest of that vmid: of the instance, or of one that the call reads. */
-export function mustBeOwn({ before, others, allowances }: Change, field: string, volid = ''): Fault[] {
+export function mustBeOwn({ before, others }: Change, field: string, volid = ''): Fault[] {
   const owner = backupOwner(volid);
   const guest = owner === before.vmid ? before : others.get(owner ?? Number.NaN);
   const isOwn = guest?.backups?.some((backup) => backup.volid === volid) ?? false;
-  return isOwn || isAmong(allowances.volumes, volid)
-    ? []
-    : [{ field, problem: `${JSON.stringify(volid)} is no backup of instance ${owner ?? before.vmid}` }];
+  return isOwn ? [] : [{ field, problem: `${JSON.stringify(volid)} is no backup of instance ${owner ?? before.vmid}` }];
 }
 
 /** Where an instance's own backups lie. */

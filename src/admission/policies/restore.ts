@@ -46,14 +46,14 @@ function restore(type: GuestType, over: boolean): ChangePolicy {
     ],
     devices: ({ told: [text] }) => Object.keys(readArchive(type, text)?.config ?? {}).some(isDeviceSlot),
     objections: (change) => [
-      ...mustBeOwn(change, field, change.params[field]),
+      ...(isOpen(change, field) ? [] : mustBeOwn(change, field, change.params[field])),
       ...driveObjections(change),
       ...mustNotReachBeyond(change, type),
       ...mustSayWhere(change),
       ...(over ? mustBeItsOwn(change, type) : []),
     ],
-    brings: ({ params, allowances, told: [text] }) => {
-      const archive = isAmong(allowances.volumes, params[field] ?? '') ? null : readArchive(type, text);
+    brings: (change) => {
+      const archive = isOpen(change, field) ? null : readArchive(type, change.told[0]);
       return archive === null ? undefined : { field, config: archive.config };
     },
     project: ({ before, params, told: [text] }) => restored(before, readArchive(type, text), params),
@@ -63,10 +63,15 @@ function restore(type: GuestType, over: boolean): ChangePolicy {
   };
 }
 
-/** The guest whose backup it is, unless the backup is open to all. */
-function ownerIn({ params, allowances }: Asked, field: string): number[] {
+/** Whether the configuration opens the backup to all: to be brought back, and nothing else. */
+function isOpen({ params, allowances }: Asked, field: string): boolean {
   const volid = params[field];
-  const owner = typeof volid !== 'string' || isAmong(allowances.volumes, volid) ? null : backupOwner(volid);
+  return typeof volid === 'string' && isAmong(allowances.volumes, volid);
+}
+
+/** The guest whose backup it is, unless the backup is open to all. */
+function ownerIn(asked: Asked, field: string): number[] {
+  const owner = isOpen(asked, field) ? null : backupOwner(String(asked.params[field]));
   return owner === null ? [] : [owner];
 }
 
