@@ -60,7 +60,8 @@ async function change(gate: Gate, subject: Subject, vmids: readonly number[]): P
     const params = withDigest(policy, first.before, forwardedBy(subject, first));
     const as = await credentialFor(gate, policy, first, params, caller);
     const reservation = await reserve(gate, subject, changes);
-    return forward(gate, reservation, { ...asked, params }, as);
+    const method = (caller.record.cluster.admin ? undefined : policy.sentBy?.(first)) ?? asked.method;
+    return forward(gate, reservation, { ...asked, method, params }, as);
   };
   return gate.turns.take(vmids, work, [...sources, ...shelves]);
 }

@@ -124,6 +124,8 @@ export interface ChangePolicy extends Row {
   objections?(change: Change): readonly Fault[];
   /** The instance as the call would leave it, asked for each guest that it changes. Pure: the charge is the difference. */
   project(change: Change): Instance;
+  /** The method by which it goes to PVE, where that is another one. */
+  sentBy?(change: Change): Method | undefined;
   /** The parameters as they go to PVE, by the first guest; absent: as they came. */
   forward?(change: Change): Params;
   /** Whether PVE takes what is forwarded from root alone, whom the privileged token cannot stand in for. */

@@ -3,7 +3,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { addBackup, addGuest, addVolume, holdings } from '../../simulator/administrator.ts';
 import { expectRefused, expectTruth, type Metered, metered } from '../support/metered.ts';
-import { GiB, MiB, type Site, startSite } from '../support/site.ts';
+import { GiB, MiB, type Site, startSite, until } from '../support/site.ts';
 
 let site: Site;
 let alice: Metered;
@@ -117,6 +117,19 @@ describe('images that are larger than they look', () => {
     const said = await alice.put(`${vm}/config`, { scsi1: 'fast:0,import-from=ceph:vm-100-disk-0' });
     expect(said.status, said.text).toBe(200);
     expect(site.booked('alice')['storage:fast']).toBe(8 * GiB);
+    expectTruth(site, 'alice', own);
+  });
+
+  test('a disk that takes longer to copy than PVE takes to answer counts until its task has ended', async () => {
+    const { tasks } = site.cluster;
+    tasks.paces.set('qmconfig', 'by hand');
+    const copying = alice.put(`${vm}/config`, { scsi1: 'fast:0,import-from=ceph:vm-100-disk-0', cores: 3 });
+    await until('it is being copied', () => tasks.running().length === 1);
+    expect(site.booked('alice')).toMatchObject({ cores: 4, 'storage:fast': 8 * GiB });
+    tasks.finishAll();
+    tasks.paces.clear();
+    const said = await copying;
+    expect([said.status, said.data]).toEqual([200, expect.stringContaining(':qmconfig:100:')]);
     expectTruth(site, 'alice', own);
   });
 

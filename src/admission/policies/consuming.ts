@@ -2,7 +2,7 @@
 
 import type { Fault } from '../../errors.ts';
 import { birthMark, drivesOf, type GuestType, isDiskSlot } from '../../pve/instance.ts';
-import { configured, created, parseList, withImports, withStores } from '../../pve/projections.ts';
+import { configured, created, importsOf, parseList, withImports, withStores } from '../../pve/projections.ts';
 import type { Change, ChangePolicy } from '../policy.ts';
 import { needsRoot, passesDevices, withMappings } from './devices.ts';
 import {
@@ -59,7 +59,14 @@ function create(type: GuestType): ChangePolicy {
   };
 }
 
+/**
+ * A write that copies images goes as a task, whose end can be told: PVE would work on the other kind long after it has
+ * given up answering. One that ends within so many seconds is answered as if it were of the other kind.
+ */
+const patience = '10';
+
 function configure(type: GuestType, method: 'POST' | 'PUT'): ChangePolicy {
+  const isLong = ({ params }: Change) => type === 'qemu' && method === 'PUT' && importsOf('qemu', params).length > 0;
   return {
     ...written(type),
     class: 'consuming',
@@ -71,8 +78,9 @@ function configure(type: GuestType, method: 'POST' | 'PUT'): ChangePolicy {
     params: { ...configParameters(type), ...(method === 'POST' ? { background_delay: wholeNumber(1, 30) } : {}) },
     objections: (change) => [...driveObjections(change), ...mustStayItself(change)],
     project: ({ before, params, told }) => configured(before, withImports(type, params, told)),
+    sentBy: (change) => (isLong(change) ? 'POST' : undefined),
     forward: (change) => {
-      const params = withSizes(change);
+      const params = { ...withSizes(change), ...(isLong(change) ? { background_delay: patience } : {}) };
       return type === 'qemu' ? withMappings({ ...change, params }) : params;
     },
   };
