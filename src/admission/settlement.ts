@@ -189,18 +189,20 @@ export class Settlement {
 
   /**
    * Waits until PVE cannot act on a call any more whose answer was lost: its configuration has changed from what the call
-   * was computed on, holds all that it could bring and stays as it is, or the longest time that PVE takes has passed and
-   * no task of the guest runs. PVE writes the configuration more than once in one call, so a change of it is not the end.
+   * was computed on, holds all that it could bring and stays as it is, or PVE has come to all that it was sent before, the
+   * longest time that it takes for a call has passed since, and no task of the guest runs. PVE writes the configuration
+   * more than once in one call, so a change of it is not the end.
    */
   async #waitUntilOver(reservation: Reservation): Promise<void> {
     const { hold } = this.#options;
-    const from = performance.now();
-    const until = Math.max(Date.now(), reservation.madeAt) + hold * 1000;
+    let cameToIt: { readonly at: number; readonly until: number } | undefined;
     let last: string | undefined;
     for (let pause = 250; ; pause = Math.min(pause * 1.5, 2000)) {
       await wait(Math.min(pause, hold * 1000), this.#stop.signal);
-      if (performance.now() - from >= hold * 1000) {
-        if (!(await this.#hasRunningTask(reservation, until))) return;
+      if (cameToIt === undefined && (await this.#hasComeToIt(reservation)))
+        cameToIt = { at: performance.now(), until: Date.now() + hold * 1000 };
+      if (cameToIt !== undefined && performance.now() - cameToIt.at >= hold * 1000) {
+        if (!(await this.#hasRunningTask(reservation, cameToIt.until))) return;
       } else if (reservation.digest !== undefined) {
         const digest = await this.#digest(reservation);
         if (
@@ -208,7 +210,7 @@ export class Settlement {
           digest !== reservation.digest &&
           digest === last &&
           !this.#mayBringMore(reservation) &&
-          !(await this.#hasRunningTask(reservation, until))
+          !(await this.#hasRunningTask(reservation))
         )
           return;
         last = digest;
@@ -226,18 +228,32 @@ export class Settlement {
     return aims.some(({ vmid }) => this.#options.ledger.growing(vmid, () => true).includes(id));
   }
 
-  /** Whether a task runs that may be the call's, on the nodes of its instances or on the one that it was sent to; PVE acted on the call until then at most. */
-  async #hasRunningTask({ aims, call: asked, madeAt }: Reservation, until: number): Promise<boolean> {
-    const { inventory } = this.#options;
+  /** The nodes of a call's instances and the one that it was sent to. */
+  #nodesOf({ aims, call: asked }: Reservation): ReadonlySet<string> {
     const [, sentTo] = /\/nodes\/([^/]+)\//.exec(`${asked}/`) ?? [];
     // PVE takes a file in on whichever node it was sent to, and copies it from there; so it does with calls that name none.
-    const online = inventory.nodes.flatMap(({ node, status }) => (status === 'online' ? [node] : []));
-    const nodes = new Set([
+    const online = this.#options.inventory.nodes.flatMap(({ node, status }) => (status === 'online' ? [node] : []));
+    return new Set([
       ...aims.flatMap(({ vmid, node }) => (isShelf(vmid) || sentTo === undefined ? online : [node])),
       ...(sentTo === undefined ? [] : [sentTo]),
     ]);
+  }
+
+  /**
+   * Whether the nodes' daemons, busy as they may be, have come to a call. They take calls in turn, and carry them out
+   * although nobody awaits them any more; one that only they answer shows how far they are.
+   */
+  async #hasComeToIt(reservation: Reservation): Promise<boolean> {
+    for (const node of this.#nodesOf(reservation))
+      if (!succeeded(await this.#ask('/nodes/{}/replication', [node]))) return false;
+    return true;
+  }
+
+  /** Whether a task runs that may be the call's; until then at most PVE began one for it. */
+  async #hasRunningTask(reservation: Reservation, until = Number.POSITIVE_INFINITY): Promise<boolean> {
+    const { aims, madeAt } = reservation;
     const vmids = new Set(aims.map(({ vmid }) => vmid));
-    for (const node of nodes) {
+    for (const node of this.#nodesOf(reservation)) {
       const answer = await this.#ask('/nodes/{}/tasks', [node], { source: 'active' });
       if (!succeeded(answer) || !Array.isArray(answer.data)) return true;
       if (answer.data.some((task) => mayConcern(task, vmids, madeAt, until))) return true;

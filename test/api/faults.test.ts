@@ -65,13 +65,18 @@ test('a create whose answer is lost stays charged until the cluster shows what b
 test('a create that was lost before PVE acted is given back once PVE cannot act on it any more', async () => {
   await using site = await start();
   const alice = await site.signIn('alice');
-  site.simulator.faults.add({ method: 'POST', path: '/nodes/{node}/qemu', kind: 'resetBefore' });
+  const { faults, requests } = site.simulator;
+  faults.add({ method: 'POST', path: '/nodes/{node}/qemu', kind: 'resetBefore' });
+  // Others keep the daemon busy that would act on it.
+  const busy = { method: 'GET', path: '/nodes/{node}/replication' } as const;
+  faults.add({ ...busy, kind: 'refuse', status: 596, reason: 'Connection timed out', times: 2 });
 
   expect((await alice.createVm(100, { cores: 4 })).status).toBe(502);
 
   expect(site.booked('alice').cores).toBe(4);
   await expectExact(site);
   expect(site.booked('alice')).toEqual({});
+  expect(requests.filter(({ path }) => path === '/nodes/n1/replication').length).toBe(3);
   expect((await alice.createVm(100, { cores: 4 })).status).toBe(200);
 });
 
