@@ -53,6 +53,7 @@ async function ended(client: PveClient, upid: string): Promise<string> {
 
 describe('a session as with PVE itself', () => {
   test('lists, creates, configures, resizes, starts, and deletes', async () => {
+    for (const root of ['', '/']) expect((await alice.get(root)).body.data).toContainEqual({ subdir: 'nodes' });
     expect((await alice.get('/version')).body.data.version).toMatch(/^\d/);
     expect((await alice.get('/nodes')).body.data.map(({ node }: { node: string }) => node)).toEqual(['n1', 'n2', 'n3']);
     const disk = { scsi0: 'ceph:8', boot: 'order=scsi0' };
@@ -330,7 +331,7 @@ describe('a method that PVE does not have', () => {
     ['GET', '/nodes/n1/nonsense'],
     ['PUT', '/version'],
     ['GET', '/NODES'],
-    ['GET', ''],
+    ['DELETE', ''],
   ])('%s %s is not implemented', async (method, path) => {
     const { status, reason, body } = await alice.send(method, path, undefined);
     expect([status, reason, body.data]).toEqual([

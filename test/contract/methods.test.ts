@@ -29,6 +29,7 @@ describe.each([
 test('every row is there for a method of some version of PVE', () => {
   const shape = ({ method, path }: { readonly method: string; readonly path: string }) =>
     `${method} ${path.replace(/\{[^}]+\}/g, '{}')}`;
-  const known = new Set(['9.2', '8.4', '7.4'].flatMap(publishedBy).map(shape));
+  // What PVE publishes begins below its root, which lists what there is.
+  const known = new Set(['GET /', ...['9.2', '8.4', '7.4'].flatMap(publishedBy).map(shape)]);
   expect(policies.map(shape).filter((row) => !known.has(row))).toEqual([]);
 });

@@ -35,6 +35,8 @@ const otherwise: readonly OwnPolicy[] = [
 ];
 
 const access = `
+  GET /
+  GET /version
   GET /access
   GET /access/acl
   GET /access/domains
@@ -292,7 +294,6 @@ const nodes = `
   GET /nodes/{node}/tasks/{upid}
   GET /nodes/{node}/time
   GET /nodes/{node}/version
-  GET /version
 `;
 
 const guests = `

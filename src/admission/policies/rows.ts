@@ -20,7 +20,7 @@ export function closedRows(reason: string, lines: string): ClosedPolicy[] {
   return methodsIn(lines).map(([method, path]) => ({ class: 'closed', method, path, reason }));
 }
 
-const form = /^(?<methods>(?:(?:GET|POST|PUT|DELETE) )+)(?<path>(?:\/(?:[a-z0-9|_-]+|\{[a-z_-]+\}))+)$/;
+const form = /^(?<methods>(?:(?:GET|POST|PUT|DELETE) )+)(?<path>\/|(?:\/(?:[a-z0-9|_-]+|\{[a-z_-]+\}))+)$/;
 
 function methodsIn(lines: string): (readonly [Method, string])[] {
   return lines
