@@ -76,7 +76,8 @@ function readBody(contentType: string | undefined, body: Buffer): RawParameters 
 
 function readJson(body: Buffer): object {
   const text = body.toString('utf8');
-  const parsed = parseJson(text);
+  // Perl makes an object of what is undefined.
+  const parsed = parseJson(text) ?? {};
   if (typeof parsed === 'object' && parsed !== null && !Array.isArray(parsed)) return parsed;
   throw new PveError(500, 'Not a HASH reference');
 }

@@ -112,7 +112,8 @@ const expectedScalar =
 function parsedObject(text: string): Readonly<Record<string, unknown>> {
   if (text.startsWith('\uFEFF')) throw bad('body', 'JSON begins without a byte order mark');
   try {
-    const value = parseJson(text);
+    // Clients that have no parameters to give may write `null`.
+    const value = parseJson(text) ?? {};
     if (isObject(value)) return value;
   } catch (error) {
     const [line = ''] = error instanceof JsonError ? error.message.split('\n') : ['it is nested too deeply'];

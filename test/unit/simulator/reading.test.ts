@@ -90,7 +90,11 @@ describe('parameters', () => {
     });
   });
 
-  test.each(['', '[]', '1', 'null', '{'])('JSON that is no object (%j) is a 500', (body) => {
+  test('in JSON may be left out as null', () => {
+    expect(read('PUT', json, 'null')).toEqual({});
+  });
+
+  test.each(['', '[]', '1', '{'])('JSON that is no object (%j) is a 500', (body) => {
     expect(() => read('PUT', json, body)).toThrow(expect.objectContaining({ status: 500 }));
   });
 
