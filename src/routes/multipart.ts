@@ -22,8 +22,10 @@ const longestField = 1024;
 
 /** The boundary in the content type of a form; throws BadRequestError when it is none that can be read in one way only. */
 export function boundaryOf(contentType = ''): string {
+  // Some clients add how the fields are written, which is in UTF-8 or refused.
+  const type = contentType.replace(/;\s*charset=[\w-]+/, '');
   const [, quoted, bare] =
-    /^multipart\/form-data;\s*boundary=(?:"([\w'()+,./:=?-]{1,70})"|([\w'()+./:?-]{1,70}))$/.exec(contentType) ?? [];
+    /^multipart\/form-data;\s*boundary=(?:"([\w'()+,./:=?-]{1,70})"|([\w'()+./:?-]{1,70}))$/.exec(type) ?? [];
   const boundary = quoted ?? bare;
   if (boundary !== undefined) return boundary;
   throw bad('content-type', 'expected multipart/form-data; boundary=..., as a form with a file is sent');
@@ -43,9 +45,11 @@ export async function readUploadForm(
     const { name, filename } = readHeaders(textOf('form', await feed.until('\r\n\r\n', longestHeaders)));
     if (filename !== undefined) {
       if (name !== 'filename') throw bad(name, 'the field with the file has to be called "filename"');
+      const bytes = length - feed.taken - `\r\n--${boundary}--`.length;
+      if (bytes < 0) throw bad('form', tooShort);
       return {
         params: { ...params, filename },
-        bytes: length - feed.taken - `\r\n--${boundary}--`.length,
+        bytes,
         content: readFile(feed, boundary),
       };
     }
@@ -63,7 +67,7 @@ function readHeaders(text: string): { readonly name: string; readonly filename: 
     /^content-disposition: *form-data; *name="([^"\\]+)"(?:; *filename="([^"\\]+)")?$/i.exec(dispositions[0] ?? '') ??
     [];
   const isKnown = lines.every((line) =>
-    /^content-(?:disposition|type|length):|^content-transfer-encoding: *binary$/i.test(line),
+    /^content-(?:disposition|type|length):|^content-transfer-encoding: *(?:binary|[78]bit)$/i.test(line),
   );
   if (name !== undefined && isKnown && dispositions.length === 1 && !/[^\P{Cc}\r\n]/u.test(text))
     return { name, filename };

@@ -56,6 +56,11 @@ test('however a form is cut into pieces, its fields and its file are the same', 
   );
 });
 
+test.each(['binary', '8bit', '7bit'])('a part may say that its bytes are as they are: %s', async (coding) => {
+  const text = `${opening.replace('Content-Type: x/y', `Content-Transfer-Encoding: ${coding}`)}f\r\n--b--`;
+  expect((await readText(text)).file).toBe('f');
+});
+
 describe('refused, since PVE would read it otherwise or not at all', () => {
   test.each([
     ['something before the form', `x${opening}f\r\n--b--`],
@@ -84,6 +89,13 @@ describe('refused, since PVE would read it otherwise or not at all', () => {
     await expect(readText(text)).rejects.toMatchObject({ code: 'bad_request' });
   });
 
+  test('a form without room for its end, before its file is judged', async () => {
+    const source = (async function* () {
+      yield Buffer.from(opening);
+    })();
+    await expect(readUploadForm(source, boundary, opening.length)).rejects.toMatchObject({ code: 'bad_request' });
+  });
+
   test.each([
     undefined,
     'multipart/form-data',
@@ -101,6 +113,8 @@ describe('refused, since PVE would read it otherwise or not at all', () => {
 test.each([
   ['multipart/form-data; boundary=----WebKitFormBoundaryAbC1', '----WebKitFormBoundaryAbC1'],
   ['multipart/form-data;boundary="a-b"', 'a-b'],
+  ['multipart/form-data; boundary=b; charset=UTF-8', 'b'],
+  ['multipart/form-data; charset=utf-8; boundary=b', 'b'],
 ])('the boundary of %s', (type, found) => {
   expect(boundaryOf(type)).toBe(found);
 });
