@@ -24,7 +24,8 @@ export async function inTurn<T>(hosts: Hosts, { repeatable, isOver, attempt }: A
     } catch (error) {
       const unsent = error instanceof UpstreamUnreachableError;
       const again: boolean = repeatable && error instanceof UpstreamBrokenError && !repeated;
-      hosts.avoid(host, error);
+      // Who waited in vain for a connection of their share has found out nothing about the host.
+      if (!(unsent && isOver())) hosts.avoid(host, error);
       const next = others.shift();
       if (isOver() || !(again || (unsent && next !== undefined))) throw error;
       repeated ||= again;
