@@ -230,7 +230,7 @@ class Passage implements Exchange {
     const { response } = this.#destination;
     const carrier = this.#carrier;
     response.write(bytes);
-    if (response.writableLength <= waiting) return;
+    if (response.writableLength <= waiting || response.listenerCount('drain') > 0) return;
     carrier?.pause();
     response.once('drain', () => this.#ended || carrier?.resume());
   }
