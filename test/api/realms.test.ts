@@ -146,7 +146,10 @@ describe.skipIf(skip !== undefined)(`through nginx, users of all realms at once$
     await slapd.root.remove(`uid=dora,${people}`);
     const isOut = async (client: Client) => (await standing(client)).status === 401;
     await until('both are cut off', async () => (await isOut(carl)) && (await isOut(dora)), 20_000);
-    for (const client of [carl, dora]) expect(refusalIn(await client.createVm(290)).status).toBe(401);
+    for (const client of [carl, dora]) {
+      expect(refusalIn(await client.createVm(290)).status).toBe(401);
+      expect(refusalIn(await client.get('/access')).status).toBe(401);
+    }
     const headers = {
       cookie: `PVEAuthCookie=${carl.cookies.get('PVEAuthCookie')}`,
       csrfpreventiontoken: decodeURIComponent(carl.cookies.get('CSRFPreventionToken') ?? ''),

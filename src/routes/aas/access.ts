@@ -6,15 +6,15 @@ import type { Directory } from '../../backends/directory.ts';
 import type { Sessions } from '../../backends/sessions.ts';
 import { ApiError, BadRequestError, UnauthenticatedError } from '../../errors.ts';
 import type { Credential } from '../../pve/call.ts';
-import { credentialOf, type Origins, requireSameOrigin } from '../caller.ts';
+import { credentialOf, nameOf, type Origins, requireSameOrigin } from '../caller.ts';
 import { type CookieOptions, expiredCookies, readCookies, sessionCookies } from '../cookies.ts';
 import { plainText } from '../edge.ts';
 import { networkOf, type SignInLimit } from '../sign-in-limit.ts';
 import { fieldOf, formOf } from './form.ts';
 
 export interface AccessOptions {
-  /** Opens and closes sessions at every backend of a user's realm. */
-  readonly directory: Pick<Directory, 'openSession' | 'closeSession'>;
+  /** Opens and closes sessions at every backend of a user's realm, and says who may go on. */
+  readonly directory: Pick<Directory, 'openSession' | 'closeSession' | 'mustAdmit'>;
   readonly sessions: Pick<Sessions, 'identify' | 'forget' | 'welcome'>;
   /** Told of a session that its user has ended. */
   readonly signedOut: (session: Credential) => void;
@@ -39,7 +39,7 @@ export function accessRoutes(
   app.get('/access', async ({ headers, ip }) => {
     const credential = credentialOf(headers);
     if (credential === null) throw new UnauthenticatedError('Sign in: there is no ticket');
-    await sessions.identify(credential, networkOf(ip));
+    await directory.mustAdmit(nameOf(await sessions.identify(credential, networkOf(ip))));
     return { auth: true };
   });
 
