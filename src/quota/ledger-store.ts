@@ -3,7 +3,7 @@
 import type { Database, Statement } from 'better-sqlite3';
 import type { GuestType } from '../pve/instance.ts';
 import { writing } from '../store/database.ts';
-import type { Line, Unknown, Usage } from './usage.ts';
+import type { Line, Usage } from './usage.ts';
 
 /** One who pays for an instance because it was recorded so. */
 export interface Owner {
@@ -96,27 +96,24 @@ export interface Decision {
  * by a full disk: while the database cannot be written, `open` refuses, and what else there is to write is owed.
  */
 export class LedgerStore {
-  readonly #db: Database;
   readonly #sql: ReturnType<typeof prepare>;
   /** What could not be written when it happened, the oldest first. */
   readonly #owed: (() => void)[] = [];
+  /** Does all that `work` writes in one transaction: to make a new one each time takes as long as a statement. */
+  readonly #atOnce: <T>(work: () => T) => T;
 
   constructor(db: Database) {
-    this.#db = db;
     this.#sql = prepare(db);
+    this.#atOnce = db.transaction((work) => work()).immediate as <T>(work: () => T) => T;
   }
 
   instances(): StoredInstance[] {
-    const lines = lineGroups(this.#sql.seenLines.all(), ({ vmid }) => vmid);
-    const unknown = Map.groupBy(this.#sql.seenUnknown.all(), ({ vmid }) => vmid);
-    return this.#sql.instances.all().map(({ vmid, type, node, pool, birth, present, seen }) => ({
-      vmid,
-      type,
-      node,
+    return this.#sql.instances.all().map(({ pool, birth, present, seen, ...row }) => ({
+      ...row,
       pool: pool ?? undefined,
       birth: birth ?? undefined,
       present: present === 1,
-      seen: seen === 1 ? { lines: lines.get(vmid) ?? [], unknown: unknown.get(vmid) ?? [] } : null,
+      seen: seen === null ? null : JSON.parse(seen),
     }));
   }
 
@@ -156,36 +153,16 @@ export class LedgerStore {
 
   /** Forgets whose these files were. */
   dropFiles(names: readonly FileName[]): void {
-    this.#owe(
-      this.#db.transaction(() => {
-        for (const { place, volid } of names) this.#sql.dropFile.run({ place, volid });
-      }),
-    );
+    this.#owe(() => {
+      for (const { place, volid } of names) this.#sql.dropFile.run({ place, volid });
+    });
   }
 
   /** The open reservations, the oldest first. */
   reservations(): StoredReservation[] {
-    const instances = Map.groupBy(this.#sql.reservationInstances.all(), ({ reservation }) => reservation);
-    const lines = lineGroups(this.#sql.reservationLines.all(), ({ reservation, vmid }) => `${reservation} ${vmid}`);
-    const copies = Map.groupBy(this.#sql.reservationFiles.all(), ({ reservation }) => reservation);
-    const sources = Map.groupBy(this.#sql.reservationSources.all(), ({ reservation }) => reservation);
-    return this.#sql.reservations.all().map(({ id, user, call, made_at, digest, upid }) => ({
-      id,
-      by: user,
-      call,
-      madeAt: made_at,
-      digest: digest ?? undefined,
-      upid: upid ?? undefined,
-      aims: (instances.get(id) ?? []).map(({ vmid, type, node, pool, creates }) => ({
-        vmid,
-        type,
-        node,
-        pool: pool ?? undefined,
-        creates: creates === 1,
-        lines: lines.get(`${id} ${vmid}`) ?? [],
-      })),
-      copies: (copies.get(id) ?? []).map(({ place, volid }) => ({ place, volid })),
-      sources: (sources.get(id) ?? []).map(({ vmid }) => vmid),
+    return this.#sql.reservations.all().map(({ id, user, call, made_at, digest, upid, aims, copies, sources }) => ({
+      ...{ id, by: user, call, madeAt: made_at, digest: digest ?? undefined, upid: upid ?? undefined },
+      ...{ aims: JSON.parse(aims), copies: JSON.parse(copies), sources: JSON.parse(sources) },
     }));
   }
 
@@ -194,25 +171,21 @@ export class LedgerStore {
    * Throws NotReadyError when the database cannot be written.
    */
   open(reservation: Omit<StoredReservation, 'id'>, decision: Decision, owner: string | undefined): number {
-    const { by, call, madeAt, digest = null } = reservation;
-    const write = this.#db.transaction(() => {
-      const id = Number(this.#sql.addReservation.run({ madeAt, user: by, call, digest }).lastInsertRowid);
-      for (const { vmid, type, node, pool = null, creates, lines, file } of reservation.aims) {
-        this.#sql.addReservationInstance.run({ reservation: id, vmid, type, node, pool, creates: creates ? 1 : 0 });
-        for (const line of lines) this.#sql.addReservationLine.run({ reservation: id, vmid, node: '', ...line });
-        if (file !== undefined) this.#sql.putFile.run({ ...file, shelf: vmid, reservation: id, since: madeAt });
-        if (!creates || owner === undefined) continue;
-        this.#sql.dropOwners.run({ vmid });
-        this.#sql.addOwner.run({ vmid, user: owner, birth: null, how: 'created', since: madeAt });
-      }
-      for (const file of reservation.copies) this.#sql.addReservationFile.run({ reservation: id, ...file });
-      for (const vmid of reservation.sources) this.#sql.addReservationSource.run({ reservation: id, vmid });
-      this.#decide(decision, madeAt, id);
-      return id;
-    });
+    const { by, call, madeAt, digest = null, aims, copies, sources } = reservation;
     return writing(() => {
       this.#settleUp();
-      return write.immediate();
+      return this.#atOnce(() => {
+        const texts = { aims: JSON.stringify(aims), copies: JSON.stringify(copies), sources: JSON.stringify(sources) };
+        const id = Number(this.#sql.addReservation.run({ madeAt, user: by, call, digest, ...texts }).lastInsertRowid);
+        for (const { vmid, creates, file } of aims) {
+          if (file !== undefined) this.#sql.putFile.run({ ...file, shelf: vmid, reservation: id, since: madeAt });
+          if (!creates || owner === undefined) continue;
+          this.#sql.dropOwners.run({ vmid });
+          this.#sql.addOwner.run({ vmid, user: owner, birth: null, how: 'created', since: madeAt });
+        }
+        this.#decide(decision, madeAt, id);
+        return id;
+      });
     });
   }
 
@@ -221,22 +194,20 @@ export class LedgerStore {
     id: number,
     task: { readonly upid: string; readonly user: string; readonly vmid: number | null; readonly at: number },
   ): void {
-    const write = this.#db.transaction(() => {
+    this.#owe(() => {
       this.#sql.setUpid.run({ id, upid: task.upid });
       this.#sql.decisionUpid.run({ id, upid: task.upid });
       this.#sql.addTask.run(task);
     });
-    this.#owe(write);
   }
 
   /** Removes a reservation, and in the same step writes what its instances have become; an instance that is none any more is erased. */
   close(id: number, outcome: string, instances: ReadonlyMap<number, StoredInstance | undefined>): void {
-    const write = this.#db.transaction(() => {
+    this.#owe(() => {
       this.#sql.dropReservation.run({ id });
       this.#sql.decisionOutcome.run({ id, outcome });
       this.#put(instances);
     });
-    this.#owe(() => write.immediate());
   }
 
   /**
@@ -248,21 +219,20 @@ export class LedgerStore {
     refusals: readonly (Decision & { readonly at: number })[],
     before: number,
   ): void {
-    const write = this.#db.transaction(() => {
-      this.#put(instances);
-      for (const refusal of refusals) this.#decide(refusal, refusal.at, null);
-      this.#sql.dropDecisions.run({ before });
-      this.#sql.dropTasks.run({ before });
-    });
     writing(() => {
       this.#settleUp();
-      write();
+      this.#atOnce(() => {
+        this.#put(instances);
+        for (const refusal of refusals) this.#decide(refusal, refusal.at, null);
+        this.#sql.dropDecisions.run({ before });
+        this.#sql.dropTasks.run({ before });
+      });
     });
   }
 
   /** Forgets an instance and its payers. */
   erase(vmid: number): void {
-    this.#owe(this.#db.transaction(() => this.#erase(vmid)));
+    this.#owe(() => this.#erase(vmid));
   }
 
   /** Forgets who created what has this vmid; those who were assigned stay. */
@@ -272,10 +242,10 @@ export class LedgerStore {
 
   /** Makes these users the payers of a vmid; with none it falls back to who claims it. */
   assign(vmid: number, users: readonly string[], birth: string | null, since: number): void {
-    this.#db.transaction(() => {
+    this.#atOnce(() => {
       this.#sql.dropOwners.run({ vmid });
       for (const user of users) this.#sql.addOwner.run({ vmid, user, birth, how: 'assigned', since });
-    })();
+    });
   }
 
   /** Forgets for whom these tasks were started; the record of decisions keeps them. */
@@ -293,7 +263,7 @@ export class LedgerStore {
     return this.#sql.task.get({ upid })?.user;
   }
 
-  /** Writes now, or when that fails as soon as it can be done, before anything else is written. */
+  /** Writes at once, or when that fails as soon as it can be done, before anything else is written. */
   #owe(write: () => void): void {
     this.#owed.push(write);
     try {
@@ -305,7 +275,7 @@ export class LedgerStore {
 
   #settleUp(): void {
     for (let next = this.#owed[0]; next !== undefined; next = this.#owed[0]) {
-      next();
+      this.#atOnce(next);
       this.#owed.shift();
     }
   }
@@ -338,22 +308,11 @@ export class LedgerStore {
         this.#erase(vmid);
         continue;
       }
-      const { type, node, pool = null, birth = null, present, seen } = instance;
-      this.#sql.putInstance.run({
-        vmid,
-        type,
-        node,
-        pool,
-        birth,
-        present: present ? 1 : 0,
-        seen: seen === null ? 0 : 1,
-      });
+      const { type, node, pool = null, birth = null, present } = instance;
+      const seen = instance.seen && JSON.stringify(instance.seen);
+      this.#sql.putInstance.run({ vmid, type, node, pool, birth, present: present ? 1 : 0, seen });
       // Payers that are bound to no guest yet are bound to this one.
       if (birth !== null) this.#sql.markOwners.run({ vmid, birth });
-      this.#sql.dropSeenLines.run({ vmid });
-      this.#sql.dropSeenUnknown.run({ vmid });
-      for (const line of seen?.lines ?? []) this.#sql.addSeenLine.run({ vmid, node: '', ...line });
-      for (const { resource, reason } of seen?.unknown ?? []) this.#sql.addSeenUnknown.run({ vmid, resource, reason });
     }
   }
 }
@@ -365,31 +324,14 @@ interface InstanceRow {
   readonly pool: string | null;
   readonly birth: string | null;
   readonly present: number;
-  readonly seen: number;
+  readonly seen: string | null;
 }
 
-interface AimRow {
-  readonly reservation: number;
-  readonly vmid: number;
-  readonly type: GuestType;
-  readonly node: string;
-  readonly pool: string | null;
-  readonly creates: number;
-}
-
-interface LineRow extends Line {
-  readonly vmid: number;
-  /** '' for the instance's own. */
-  readonly node: string;
-}
-
-/** Lines by what they belong to. */
-function lineGroups<Row extends LineRow, Key>(rows: readonly Row[], keyOf: (row: Row) => Key): Map<Key, Line[]> {
-  const lineOf = ({ node, resource, item, amount }: Row): Line => ({
-    ...{ resource, item, amount },
-    ...(node === '' ? {} : { node }),
-  });
-  return new Map([...Map.groupBy(rows, keyOf)].map(([key, own]) => [key, own.map(lineOf)]));
+/** What a reservation is about, as JSON. */
+interface ReservationTexts {
+  readonly aims: string;
+  readonly copies: string;
+  readonly sources: string;
 }
 
 function prepare(db: Database) {
@@ -400,33 +342,23 @@ function prepare(db: Database) {
   type Vmid = { vmid: number };
   return {
     instances: all<InstanceRow>('SELECT * FROM instance'),
-    seenLines: all<LineRow>('SELECT * FROM seen_line'),
-    seenUnknown: all<Unknown & Vmid>('SELECT * FROM seen_unknown'),
     owners: all<Owner & Vmid>('SELECT vmid, user, birth, how, since FROM owner ORDER BY vmid, user'),
     ownersOf: sql<Vmid, Owner>('SELECT user, birth, how, since FROM owner WHERE vmid = @vmid ORDER BY user'),
-    reservations: all<{
-      id: number;
-      made_at: number;
-      user: string;
-      call: string;
-      digest: string | null;
-      upid: string | null;
-    }>('SELECT * FROM reservation ORDER BY id'),
-    reservationInstances: all<AimRow>('SELECT * FROM reservation_instance'),
-    reservationLines: all<LineRow & { reservation: number }>('SELECT * FROM reservation_line'),
+    reservations: all<
+      ReservationTexts & {
+        id: number;
+        made_at: number;
+        user: string;
+        call: string;
+        digest: string | null;
+        upid: string | null;
+      }
+    >('SELECT * FROM reservation ORDER BY id'),
 
     putInstance:
       sql<InstanceRow>(`INSERT INTO instance (vmid, type, node, pool, birth, present, seen) VALUES (@vmid, @type, @node, @pool, @birth, @present, @seen)
       ON CONFLICT (vmid) DO UPDATE SET type = @type, node = @node, pool = @pool, birth = @birth, present = @present, seen = @seen`),
     dropInstance: sql<Vmid>('DELETE FROM instance WHERE vmid = @vmid'),
-    dropSeenLines: sql<Vmid>('DELETE FROM seen_line WHERE vmid = @vmid'),
-    dropSeenUnknown: sql<Vmid>('DELETE FROM seen_unknown WHERE vmid = @vmid'),
-    addSeenLine: sql<LineRow>(
-      'INSERT INTO seen_line (vmid, node, resource, item, amount) VALUES (@vmid, @node, @resource, @item, @amount)',
-    ),
-    addSeenUnknown: sql<Unknown & Vmid>(
-      'INSERT INTO seen_unknown (vmid, resource, reason) VALUES (@vmid, @resource, @reason)',
-    ),
     addOwner: sql<Owner & Vmid>(
       'INSERT INTO owner (vmid, user, birth, how, since) VALUES (@vmid, @user, @birth, @how, @since) ON CONFLICT (vmid, user) DO UPDATE SET birth = @birth, how = @how, since = @since',
     ),
@@ -445,22 +377,8 @@ function prepare(db: Database) {
     moveFiles: sql<{ from: number; to: number }>('UPDATE file SET shelf = @to WHERE shelf = @from'),
     dropFile: sql<FileName>('DELETE FROM file WHERE place = @place AND volid = @volid'),
 
-    addReservation: sql<{ madeAt: number; user: string; call: string; digest: string | null }>(
-      'INSERT INTO reservation (made_at, user, call, digest) VALUES (@madeAt, @user, @call, @digest)',
-    ),
-    addReservationInstance: sql<AimRow>(
-      'INSERT INTO reservation_instance (reservation, vmid, type, node, pool, creates) VALUES (@reservation, @vmid, @type, @node, @pool, @creates)',
-    ),
-    addReservationLine: sql<LineRow & { reservation: number }>(
-      'INSERT INTO reservation_line (reservation, vmid, node, resource, item, amount) VALUES (@reservation, @vmid, @node, @resource, @item, @amount)',
-    ),
-    reservationFiles: all<FileName & { reservation: number }>('SELECT * FROM reservation_file'),
-    reservationSources: all<{ reservation: number; vmid: number }>('SELECT * FROM reservation_source'),
-    addReservationFile: sql<FileName & { reservation: number }>(
-      'INSERT OR IGNORE INTO reservation_file (reservation, place, volid) VALUES (@reservation, @place, @volid)',
-    ),
-    addReservationSource: sql<{ reservation: number; vmid: number }>(
-      'INSERT OR IGNORE INTO reservation_source (reservation, vmid) VALUES (@reservation, @vmid)',
+    addReservation: sql<ReservationTexts & { madeAt: number; user: string; call: string; digest: string | null }>(
+      'INSERT INTO reservation (made_at, user, call, digest, aims, copies, sources) VALUES (@madeAt, @user, @call, @digest, @aims, @copies, @sources)',
     ),
     dropReservation: sql<Id>('DELETE FROM reservation WHERE id = @id'),
     setUpid: sql<Id & { upid: string }>('UPDATE reservation SET upid = @upid WHERE id = @id'),

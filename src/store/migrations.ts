@@ -3,6 +3,7 @@
 import { ledgerTables } from './ledger-tables.ts';
 import { lineNodes } from './line-nodes.ts';
 import { shelfTables } from './shelf-tables.ts';
+import { usageTexts } from './usage-texts.ts';
 
 export interface Migration {
   readonly name: string;
@@ -47,4 +48,5 @@ export const migrations: readonly Migration[] = [
       ) STRICT, WITHOUT ROWID;
     `,
   },
+  { name: 'usage as texts', sql: usageTexts },
 ];
