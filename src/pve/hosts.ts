@@ -105,9 +105,18 @@ export class ConnectError extends Error {
   override readonly name = 'ConnectError';
 }
 
+/** How long connections may resume the TLS session of a host that has shown its certificate, in ms: then it shows it anew. */
+const believedFor = 300_000;
+
+/** A TLS session that goes back to a certificate which was verified, at that time by the monotonic clock. */
+interface Verified {
+  readonly session: Buffer;
+  readonly at: number;
+}
+
 /**
- * Makes what opens connections to hosts that prove to be the right ones; no TLS session is resumed, so that each shows its
- * certificate.
+ * Makes what opens connections to hosts that prove to be the right ones: by their certificate, or by resuming the session
+ * of a connection that has shown it. A session is offered to the host and port alone from which it came.
  */
 function connector({ url, ca, fingerprint, deadlines }: UpstreamSettings) {
   const wanted = fingerprint?.replaceAll(':', '').toUpperCase();
@@ -124,23 +133,35 @@ function connector({ url, ca, fingerprint, deadlines }: UpstreamSettings) {
     ...(secureContext === undefined ? {} : { secureContext }),
     ...(wanted === undefined ? {} : { rejectUnauthorized: false }),
   };
-  return (more: { readonly onread?: OnReadOpts } = {}): buildConnector.connector => {
-    const open = buildConnector({ ...base, ...more });
-    return (options, done) =>
+  const verified = new Map<string, Verified>();
+  return (more: { readonly onread?: OnReadOpts } = {}): buildConnector.connector =>
+    (options, done) => {
+      const place = `${options.hostname} ${options.port}`;
+      const known = verified.get(place);
+      const offered = known !== undefined && performance.now() - known.at < believedFor ? known : undefined;
+      const open = buildConnector({ ...base, ...more, ...(offered && { session: offered.session }) });
       open(options, (error, socket) => {
-        if (error !== null) return done(new ConnectError(error.message, { cause: error }), null);
-        const shown =
-          wanted === undefined || !(socket instanceof TLSSocket)
-            ? wanted
-            : socket.getPeerCertificate().fingerprint256?.replaceAll(':', '');
-        if (shown === wanted) return done(null, socket);
-        socket.destroy();
-        done(
-          new ConnectError(`its certificate has the fingerprint ${shown ?? 'of none'}, not the configured one`),
-          null,
-        );
+        if (error !== null) {
+          verified.delete(place);
+          return done(new ConnectError(error.message, { cause: error }), null);
+        }
+        if (socket instanceof TLSSocket) {
+          const resumed = socket.isSessionReused() ? offered : undefined;
+          const shown =
+            wanted === undefined || resumed !== undefined
+              ? wanted
+              : socket.getPeerCertificate().fingerprint256?.replaceAll(':', '');
+          if (shown !== wanted) {
+            socket.destroy();
+            const message = `its certificate has the fingerprint ${shown ?? 'of none'}, not the configured one`;
+            return done(new ConnectError(message), null);
+          }
+          const at = resumed?.at ?? performance.now();
+          socket.on('session', (session: Buffer) => verified.set(place, { session, at }));
+        }
+        done(null, socket);
       });
-  };
+    };
 }
 
 function knownAuthorities(): string[] {

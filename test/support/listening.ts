@@ -44,8 +44,8 @@ export async function listening(server: Server, scheme: string, port = 0): Promi
 export const httpServer = (answer: RequestListener, port?: number): Promise<Listening> =>
   listening(createHttpServer(answer), 'http', port);
 
-export const httpsServer = (options: ServerOptions, answer: RequestListener): Promise<Listening> =>
-  listening(createHttpsServer(options, answer), 'https');
+export const httpsServer = (options: ServerOptions, answer: RequestListener, port?: number): Promise<Listening> =>
+  listening(createHttpsServer(options, answer), 'https', port);
 
 export const tcpServer = (answer: (socket: Socket) => void): Promise<Listening> =>
   listening(createTcpServer(answer), 'http');

@@ -5,8 +5,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { text } from 'node:stream/consumers';
+import type { TLSSocket } from 'node:tls';
 import { generate } from 'selfsigned';
-import { afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { UpstreamBrokenError, UpstreamDeadlineError, UpstreamUnreachableError } from '../../../src/errors.ts';
 import { call, type Upstream } from '../../../src/pve/call.ts';
 import { createUpstream, type UpstreamOptions } from '../../../src/pve/upstream.ts';
@@ -338,8 +339,10 @@ describe('deadlines', () => {
 describe('certificates', () => {
   let tls: { readonly cert: string; readonly key: string };
   let fingerprint: string;
+  let folder: string;
+  let ca: string;
 
-  beforeAll(async () => {
+  const make = async () => {
     const made = await generate([{ name: 'commonName', value: '127.0.0.1' }], {
       keySize: 2048,
       extensions: [
@@ -347,9 +350,18 @@ describe('certificates', () => {
         { name: 'subjectAltName', altNames: [{ type: 7, ip: '127.0.0.1' }] },
       ],
     });
-    tls = { cert: made.cert, key: made.private };
-    fingerprint = createHash('sha256').update(new X509Certificate(made.cert).raw).digest('hex');
+    return { cert: made.cert, key: made.private };
+  };
+
+  beforeAll(async () => {
+    tls = await make();
+    fingerprint = createHash('sha256').update(new X509Certificate(tls.cert).raw).digest('hex');
+    folder = mkdtempSync(join(tmpdir(), 'ca-'));
+    ca = join(folder, 'ca.pem');
+    writeFileSync(ca, tls.cert);
   });
+
+  afterAll(() => rmSync(folder, { recursive: true }));
 
   test.each([read, write])(
     'a self-signed certificate is refused before anything is sent: $method',
@@ -383,14 +395,41 @@ describe('certificates', () => {
   });
 
   test('it is accepted from the configured authority', async () => {
-    const directory = mkdtempSync(join(tmpdir(), 'ca-'));
-    try {
-      const ca = join(directory, 'ca.pem');
-      writeFileSync(ca, tls.cert);
-      await using server = await httpsServer(tls, says('{"data":1}'));
-      expect((await connect(server.url, { ca }).send(write, none)).data).toBe(1);
-    } finally {
-      rmSync(directory, { recursive: true });
+    await using server = await httpsServer(tls, says('{"data":1}'));
+    expect((await connect(server.url, { ca }).send(write, none)).data).toBe(1);
+  });
+
+  test('a host that has shown it resumes its session, and shows it anew where there is none any more', async () => {
+    const seen: boolean[] = [];
+    const resumed = () => seen.splice(0);
+    const listener: RequestListener = (request, response) => {
+      seen.push((request.socket as TLSSocket).isSessionReused());
+      says('{"data":1}')(request, response);
+    };
+    const first = await httpsServer(tls, listener);
+    const upstreams = [{ fingerprint }, { ca }].map((trust) => connect(first.url, trust));
+    for (const upstream of upstreams) {
+      for (const _ of [1, 2, 3]) await upstream.send(write, none);
+      expect(resumed()).toEqual([false, true, true]);
+    }
+    await first[Symbol.asyncDispose]();
+
+    const port = Number(new URL(first.url).port);
+    const stranger = await httpsServer(await make(), listener, port);
+    for (const upstream of upstreams)
+      for (const _ of [1, 2]) await expect(upstream.send(write, none)).rejects.toThrow(UpstreamUnreachableError);
+    await stranger[Symbol.asyncDispose]();
+
+    await using _again = await httpsServer(tls, listener, port);
+    for (const upstream of upstreams) for (const _ of [1, 2]) await upstream.send(write, none);
+    expect(resumed()).toEqual([false, true, false, true]);
+  });
+
+  test('a host of TLS 1.2 shows it on each connection', async () => {
+    await using server = await httpsServer({ ...tls, maxVersion: 'TLSv1.2' }, says('{"data":1}'));
+    for (const trust of [{ fingerprint }, { ca }]) {
+      const upstream = connect(server.url, trust);
+      for (const _ of [1, 2]) expect((await upstream.send(write, none)).data).toBe(1);
     }
   });
 });
