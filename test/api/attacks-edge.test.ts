@@ -1,10 +1,10 @@
 import { spawnSync } from 'node:child_process';
 import Sqlite from 'better-sqlite3';
-import { pino } from 'pino';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { WebSocket } from 'ws';
 import { loadConfig } from '../../src/config.ts';
 import { startServer } from '../../src/server.ts';
+import { keepLog } from '../support/kept-log.ts';
 import { PveClient, ticketOf } from '../support/pve-client.ts';
 import { rawConnection } from '../support/raw.ts';
 import { range } from '../support/scale.ts';
@@ -267,16 +267,19 @@ test('while another program writes to the database changes are refused and reads
 test('a server that cannot listen says which setting to mend, and lets go of everything', async () => {
   await using site = await startSite();
   const config = loadConfig(site.configFile);
+  const { log, lines } = keepLog();
   const port = Number(new URL(site.url).port);
   const start = (application: object, database: string) =>
     startServer(
       { ...config, application: { ...config.application, ...application }, database: `${site.directory}/${database}` },
-      { configFile: site.configFile, version: '0.0.0', log: pino({ level: 'silent' }) },
+      { configFile: site.configFile, version: '0.0.0', log },
     );
   const taken = `application.listenPort: ${port} at 127.0.0.1 is taken by another program`;
   await expect(start({ listenPort: port }, 'other.db')).rejects.toThrow(taken);
   const elsewhere = 'application.listenHost: 192.0.2.1 is no address of this machine';
   await expect(start({ listenHost: '192.0.2.1' }, 'other.db')).rejects.toThrow(elsewhere);
+  await expect(start({ listenHost: 'fe80::1' }, 'other.db')).rejects.toThrow('fe80::1 is no address of this machine');
+  expect(lines.filter((line) => line.includes('API token') || line.includes('a PVE host'))).toEqual([]);
   await (await start({}, 'other.db')).close();
 });
 
