@@ -7,7 +7,7 @@ import { dirname, resolve } from 'node:path';
 import { z } from 'zod';
 import type { UserHandlers } from './backends/directory.ts';
 import { backendsSchema, faultsOfModules, kindOf } from './backends/index.ts';
-import { normaliseRecord, type RecordPatch, recordSchema } from './backends/normalise.ts';
+import { faultsOfNames, normaliseRecord, type RecordPatch, recordSchema } from './backends/normalise.ts';
 import type { Fault } from './errors.ts';
 import { isObject, JsonError, parseJson } from './json.ts';
 import { type BeyondGuest, beyondGuest } from './pve/beyond.ts';
@@ -372,12 +372,17 @@ export function hintsOf({
   backends,
   handlers,
   hold,
-}: Pick<Config, 'backends' | 'handlers' | 'hold'>): readonly string[] {
+  defaultuser,
+  resources,
+}: Pick<Config, 'backends' | 'handlers' | 'hold' | 'defaultuser' | 'resources'>): readonly string[] {
   const { realm, otherwise, any } = handlers.users;
   const used = new Set([handlers.instance.pve, ...Object.values(realm).flat(), ...otherwise, ...any]);
   const early = `hold: ${hold} is less than the ${pveActsWithin} seconds in which PVE may still act on a call whose answer was lost, so that its change could go uncounted: give ${pveActsWithin} or more`;
   return [
     ...(hold < pveActsWithin ? [early] : []),
+    ...faultsOfNames(defaultuser, resources, ['defaultuser']).map(
+      ({ field, problem }) => `${field}: it has no effect, since ${problem}`,
+    ),
     ...Object.keys(backends)
       .filter((name) => !used.has(name))
       .map(

@@ -1,11 +1,13 @@
 import { expect, test } from 'vitest';
 import { type Config, hintsOf } from '../../src/config.ts';
+import { resourcesSchema } from '../../src/quota/resources.ts';
 
 type Part = Parameters<typeof hintsOf>[0];
 
 const backends = { pve: {}, localdb: {} } as unknown as Config['backends'];
 const users: Config['handlers']['users'] = { realm: { pve: ['localdb'] }, otherwise: [], any: ['localdb'] };
-const right: Part = { backends, handlers: { instance: { pve: 'pve' }, users }, hold: 30 };
+const resources = resourcesSchema.parse({ cores: { type: 'numeric' } });
+const right: Part = { backends, handlers: { instance: { pve: 'pve' }, users }, hold: 30, defaultuser: {}, resources };
 
 const withUsers = (more: Partial<typeof users>): Part => ({
   ...right,
@@ -15,6 +17,13 @@ const withUsers = (more: Partial<typeof users>): Part => ({
 test.each<[string, Part, readonly string[]]>([
   ['nothing of what is right', right, []],
   ['a time in which PVE may still act', { ...right, hold: 29 }, ['hold: 29 is less than the 30 seconds']],
+  [
+    'a limit of nothing that is declared',
+    { ...right, defaultuser: { resources: { coers: { global: { max: 1 }, nodes: {} } } } },
+    [
+      'defaultuser.resources.coers: it has no effect, since the configuration declares no such resource (did you mean "cores"?)',
+    ],
+  ],
   [
     'a backend that nobody asks',
     { ...right, backends: { ...backends, crm: {} } as unknown as Config['backends'] },
