@@ -29,6 +29,9 @@ export interface HostsOptions {
 /** A host that failed is tried last for this many milliseconds. */
 const avoidFor = 5000;
 
+/** A host that goes on failing is told of so often, in ms. */
+const tellEvery = 300_000;
+
 export class Hosts {
   /** Opens a connection to a host that proves to be the right one; fails with ConnectError. */
   readonly connect: buildConnector.connector;
@@ -41,6 +44,7 @@ export class Hosts {
   readonly #connectorThat: ReturnType<typeof connector>;
   readonly #hosts: readonly Host[];
   readonly #failedAt = new Map<Host, number>();
+  readonly #toldAt = new Map<Host, number>();
   readonly #log: HostsOptions['log'];
   readonly #now: () => number;
 
@@ -90,9 +94,10 @@ export class Hosts {
   /** Has a host that failed tried last for a while. */
   avoid(host: Host, error: unknown): void {
     const now = this.#now();
-    if (now - (this.#failedAt.get(host) ?? -Infinity) > avoidFor)
-      this.#log.warn({ host: host.address, err: error }, 'a PVE host failed');
     this.#failedAt.set(host, now);
+    if (now - (this.#toldAt.get(host) ?? -Infinity) < tellEvery) return;
+    this.#log.warn({ host: host.address, err: error }, 'a PVE host failed');
+    this.#toldAt.set(host, now);
   }
 
   async close(): Promise<void> {

@@ -12,6 +12,7 @@ import { UpstreamBrokenError, UpstreamDeadlineError, UpstreamUnreachableError } 
 import { call, type Upstream } from '../../../src/pve/call.ts';
 import { createUpstream, type UpstreamOptions } from '../../../src/pve/upstream.ts';
 import { upstreamSettings } from '../../../src/pve/upstream-settings.ts';
+import { keepLog } from '../../support/kept-log.ts';
 import { httpServer, httpsServer, tcpServer, unusedUrl } from '../../support/listening.ts';
 
 const open: Upstream[] = [];
@@ -282,12 +283,13 @@ describe('hosts', () => {
     expect(whole.seen).toHaveLength(1);
   });
 
-  test('a host that failed is left alone for some seconds, then tried again', async () => {
+  test('a host that failed is left alone for some seconds, then tried again, and told of every five minutes', async () => {
     let now = 0;
+    const { log, lines } = keepLog();
     const broken = recording((_, response) => response.socket?.destroy());
     await using one = await httpServer(broken.listener);
     await using two = await httpServer(says('{"data":1}'));
-    const upstream = connect([one.url, two.url], {}, { now: () => now });
+    const upstream = connect([one.url, two.url], {}, { now: () => now, log });
     for (const at of [0, 1000, 4000]) {
       now = at;
       await upstream.send(read, none);
@@ -296,6 +298,10 @@ describe('hosts', () => {
     now = 6000;
     await upstream.send(read, none);
     expect(broken.seen).toHaveLength(2);
+    expect(lines).toEqual([expect.stringContaining('a PVE host failed')]);
+    now = 300_000;
+    await upstream.send(read, none);
+    expect(lines).toHaveLength(2);
   });
 
   test('a cluster that comes back is found again', async () => {
