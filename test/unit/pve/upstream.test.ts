@@ -314,7 +314,7 @@ describe('hosts', () => {
 });
 
 describe('deadlines', () => {
-  const deadlines = { read: 0.1, write: 0.2, connect: 0.1 };
+  const deadlines = { read: 0.6, write: 0.8, connect: 0.6 };
 
   test.each([read, write])(
     'an answer that does not come in time leaves the outcome open: $method',
