@@ -54,7 +54,7 @@ export interface MethodRow {
   /** false: refused for API tokens. */
   readonly allowToken?: false;
   readonly permissions: Permissions;
-  /** Parameters beside those of the path (these may be given for their schema); an indexed family is written `net[n]`. All others are a 400. */
+  /** Parameters besides those of the path (these may be given for their schema); an indexed family is written `net[n]`. All others are a 400. */
   readonly parameters: Readonly<Record<string, Schema>>;
   /** The result goes out as `data`; throw PveError to refuse. Return `reply(data, extra)` to add keys beside `data`. */
   run(context: Context): unknown;

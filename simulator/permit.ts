@@ -1,4 +1,4 @@
-/** The permission checks that PVE makes inside a method, beside the published expression. */
+/** The permission checks that PVE makes inside a method, besides the published expression. */
 
 import { permissionError } from './access.ts';
 import { authUser, type Caller } from './call.ts';

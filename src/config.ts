@@ -124,7 +124,7 @@ const clientsync = z
   })
   .prefault({});
 
-/** What every tenant may use beside what is theirs. */
+/** What every tenant may use besides what is theirs. */
 const tenants = z
   .strictObject({
     parameters: z
@@ -149,7 +149,7 @@ const tenants = z
       )
       .default([])
       .describe(
-        'Networks that tenants may join guests to, beside those of their templates and where PVE gives them SDN.Use.',
+        'Networks that tenants may join guests to, besides those of their templates and where PVE gives them SDN.Use.',
       ),
     urls: z
       .array(
@@ -176,7 +176,7 @@ const schema = z.strictObject({
     .exactOptional()
     .describe('Where ISO images and container templates are listed.'),
   backups: z.strictObject({ storage: text }).exactOptional().describe('Where backups are kept.'),
-  tenants: tenants.describe('What every tenant may use beside what is theirs.'),
+  tenants: tenants.describe('What every tenant may use besides what is theirs.'),
   resources: resourcesSchema
     .prefault({})
     .describe('What is limited: cpu, cores, memory, swap, network, pci, and storages by their ids.'),

@@ -1,4 +1,4 @@
-/** What the configuration opens to every tenant beside what is theirs. */
+/** What the configuration opens to every tenant besides what is theirs. */
 
 export interface Allowances {
   /** Parameters that reach beyond a guest, by name or family. */

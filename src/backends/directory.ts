@@ -212,7 +212,7 @@ export class Directory {
     return this.record(user);
   }
 
-  /** Whether any backend has a word in who of a realm may go on, beside PVE. */
+  /** Whether any backend has a word in who of a realm may go on, besides PVE. */
   asksAbout(realm: string): boolean {
     return this.#of(realm).some(({ backend }) => backend.admits !== undefined);
   }

@@ -27,7 +27,7 @@ export interface BackendContext {
   readonly resources: Resources;
 }
 
-/** What a module of one's own is given beside its settings. */
+/** What a module of one's own is given besides its settings. */
 export interface ModuleContext {
   /** The backend's name in the configuration. */
   readonly name: string;
@@ -86,7 +86,7 @@ const kinds = {
 const supplies = z
   .array(z.enum(grantKeys))
   .exactOptional()
-  .describe('Which of resources, cluster and templates this backend may decide, beside localdb.');
+  .describe('Which of resources, cluster and templates this backend may decide, besides localdb.');
 
 const entryOf = <Settings extends z.ZodType>({ imports, settings }: Kind<Settings>) =>
   z.strictObject({ import: z.literal(imports), config: settings, supplies });

@@ -48,7 +48,7 @@ export function refusalOfChange(error: unknown): BackendResult {
   return refusal(statuses[error.code] ?? 400, message);
 }
 
-/** What an entry of a user stores, beside their name. */
+/** What an entry of a user stores, besides their name. */
 export interface UserTexts {
   readonly cn?: string;
   readonly sn?: string;

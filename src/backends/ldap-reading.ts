@@ -72,7 +72,7 @@ export function userEntries(connection: LdapConnection, { base, filter, name }: 
 /** Alternatives in one question at most; servers bound its length. */
 const atOnce = 100;
 
-/** The entries that fit any of these beside the filter, each once. */
+/** The entries that fit any of these besides the filter, each once. */
 export async function searchAny(
   connection: LdapConnection,
   { base, filter, attributes }: Omit<Search, 'filter'> & { readonly filter: string },

@@ -94,7 +94,7 @@ export function readContent(data: unknown, storage: string): Contents {
   };
 }
 
-/** One volume, and what the list says of it beside what every volume has. */
+/** One volume, and what the list says of it besides what every volume has. */
 interface Listed {
   readonly volume: Volume;
   readonly content: unknown;

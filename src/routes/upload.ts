@@ -28,7 +28,7 @@ declare module 'fastify' {
   }
 }
 
-/** Bytes of a form beside its file. */
+/** Bytes of a form besides its file. */
 const mostBeside = 16 * 1024;
 
 /** How long what a refused client still sends is read and thrown away, so that it sees the answer, in ms. */

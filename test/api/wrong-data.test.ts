@@ -92,7 +92,7 @@ async function callsDuring({ play }: Act): Promise<readonly Required<Pick<FaultM
   });
 }
 
-/** What the log has beside PVE's own refusals: what the server cannot explain is a fault of the server. */
+/** What the log has besides PVE's own refusals: what the server cannot explain is a fault of the server. */
 function unexplained(written: readonly string[]): readonly string[] {
   const known = ['PveRefusal', 'TaskFailure', 'UpstreamBrokenError'];
   return written.filter((line) => {

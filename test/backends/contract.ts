@@ -11,7 +11,7 @@ import {
 } from '../../src/backends/backend.ts';
 import { ApiError } from '../../src/errors.ts';
 
-/** What a backend can do beside telling of users. */
+/** What a backend can do besides telling of users. */
 export type Ability = 'signIn' | 'attributes' | 'groups' | 'changeUsers' | 'changeGroups' | 'changePasswords';
 
 /** How the service behind a backend can go wrong: not there, silent, or with answers that are none. */

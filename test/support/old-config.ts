@@ -1,7 +1,7 @@
 const amount = { type: 'numeric', multiplier: 1, base: 1024, compact: true, unit: 'B', display: true } as const;
 const storage = { ...amount, type: 'storage', disks: ['rootfs', 'mp', 'sata', 'unused'] } as const;
 
-/** What every configuration file of ProxmoxAAS said, beside where its backends and dashboards are. */
+/** What every configuration file of ProxmoxAAS said, besides where its backends and dashboards are. */
 export const oldSections = {
   resources: {
     cpu: { type: 'list', whitelist: true, display: false },

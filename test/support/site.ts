@@ -29,7 +29,7 @@ export interface UserSketch {
   readonly pci?: readonly { readonly match: string; readonly max: number }[];
   readonly vmid?: readonly [number, number];
   readonly admin?: boolean;
-  /** Pools beside the user's own, which has the user's name. */
+  /** Pools besides the user's own, which has the user's name. */
   readonly pools?: readonly string[];
   readonly templates?: unknown;
 }

@@ -121,7 +121,7 @@ const placing: ParameterTable = {
   template: off(beyondMeasure.template),
 };
 
-/** What a create call takes beside configuration keys. */
+/** What a create call takes besides configuration keys. */
 const creating: Readonly<Record<GuestType, ParameterTable>> = {
   qemu: { ...placing },
   lxc: {
