@@ -249,7 +249,7 @@ export class Settlement {
     return true;
   }
 
-  /** Whether a task runs that may be the call's; until then at most PVE began one for it. */
+  /** Whether a task runs that may be the call's; PVE began none for it after `until`. */
   async #hasRunningTask(reservation: Reservation, until = Number.POSITIVE_INFINITY): Promise<boolean> {
     const { aims, madeAt } = reservation;
     const vmids = new Set(aims.map(({ vmid }) => vmid));
@@ -304,12 +304,15 @@ interface Task {
   readonly starttime?: unknown;
 }
 
-/** Whether a running task may be that of a call about these guests, which was made and may have had PVE act between these times. */
+/** Tasks that may run as long as somebody looks on, and change nothing. */
+const console = /^(?:vnc|spice)proxy$/;
+
+/** Whether a running task may be that of a call about these guests; where its id does not tell, PVE began it between these times. */
 function mayConcern({ id, type, starttime }: Task, vmids: ReadonlySet<number>, madeAt: number, until: number): boolean {
-  const began = Number(starttime) * 1000;
-  if (began < madeAt - clockSkew || began > until + clockSkew) return false;
   const named = String(id ?? '').match(/\d+/g) ?? [];
-  return named.some((text) => vmids.has(Number(text))) || filedElsewhere.test(String(type));
+  if (named.some((text) => vmids.has(Number(text)))) return !console.test(String(type));
+  const began = Number(starttime) * 1000;
+  return filedElsewhere.test(String(type)) && !(began < madeAt - clockSkew || began > until + clockSkew);
 }
 
 /** How PVE's answer to a forwarded change is to be understood. */

@@ -410,7 +410,7 @@ test('a copy whose answer was lost stays charged while its task runs, and no lon
   expect(slow.cluster.guests.has(110)).toBe(true);
   expectTruth(slow, 'alice', [100, 110]);
 
-  // Neither what has run for an hour nor what begins in an hour can be the call's.
+  // Neither a console nor what has run for an hour or begins in an hour can be the call's.
   const running = [-3_600_000, 3_600_000].flatMap((skew) => {
     ahead = skew;
     return [{ type: 'vncproxy', id: '100' } as const, { type: 'vzdump', id: '' } as const].map((task) =>
