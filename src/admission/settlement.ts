@@ -245,7 +245,7 @@ export class Settlement {
    */
   async #hasComeToIt(reservation: Reservation): Promise<boolean> {
     for (const node of this.#nodesOf(reservation))
-      if (!succeeded(await this.#ask('/nodes/{}/replication', [node]))) return false;
+      if (endingOf(await this.#ask('/nodes/{}/replication', [node])).kind === 'lost') return false;
     return true;
   }
 
