@@ -66,7 +66,5 @@ function bare(ticket: string): string {
   return ticket.slice(Math.max(0, ticket.indexOf('PVEVNC:')));
 }
 
-/** The subprotocol to ask PVE for, which insists on one, speaks `binary` whatever it is, and in older versions knows few others. */
-export function subprotocolOf(offered: readonly string[]): string {
-  return offered.includes('binary') ? 'binary' : (offered[0] ?? 'binary');
-}
+/** The subprotocol to ask PVE for: it insists on one, and speaks this whatever it is. */
+export const subprotocol = 'binary';

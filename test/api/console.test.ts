@@ -135,15 +135,16 @@ test("a node's shell is an administrator's, with their own rights; a tenant gets
   await none();
 });
 
-test('a viewer that offers no subprotocol gets a console without one', async () => {
+test.each([
+  [[], ''],
+  [['base64'], 'base64'],
+  [['base64', 'binary'], 'binary'],
+])('a viewer that offers the subprotocols %j gets a console with "%s"', async (protocols, chosen) => {
   const alice = await site.signIn('alice');
   await none();
-  await using viewer = await openConsole(site, vm, await offerOf(alice, vm), {
-    headers: cookieOf(alice),
-    protocols: [],
-  });
+  await using viewer = await openConsole(site, vm, await offerOf(alice, vm), { headers: cookieOf(alice), protocols });
   await until('the greeting is there', () => viewer.heard.toString() === 'RFB 003.008\n');
-  expect(viewer.socket.protocol).toBe('');
+  expect(viewer.socket.protocol).toBe(chosen);
 });
 
 test('who may not, or shows the wrong thing, is told in the status line and reaches no console', async () => {
@@ -170,7 +171,10 @@ test('who may not, or shows the wrong thing, is told in the status line and reac
   expect(own.closed).toBeUndefined();
 });
 
-test('a half-made upgrade request leaves nothing open at PVE', async () => {
+test.each([
+  'Sec-WebSocket-Version: 13',
+  'Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Protocol: not one',
+])('a half-made upgrade request is told so, and leaves nothing open at PVE: %j', async (lines) => {
   const alice = await site.signIn('alice');
   await none();
   const { port, ticket } = await offerOf(alice, vm);
@@ -182,7 +186,7 @@ test('a half-made upgrade request leaves nothing open at PVE', async () => {
       'Host: localhost',
       'Connection: Upgrade',
       'Upgrade: websocket',
-      'Sec-WebSocket-Version: 13',
+      lines,
       `Cookie: ${cookieOf(alice).cookie}`,
       '',
       '',

@@ -4,7 +4,7 @@ import type { Duplex } from 'node:stream';
 import { WebSocket, WebSocketServer } from 'ws';
 import type { Sessions } from '../../backends/sessions.ts';
 import { ForbiddenError, NotReadyError, TooManyRequestsError } from '../../errors.ts';
-import { type ConsoleLimits, subprotocolOf } from '../../pve/console.ts';
+import { type ConsoleLimits, subprotocol } from '../../pve/console.ts';
 import { farewell, goingAway, type Held, HeldSockets, policyViolation, type Rhythm } from '../held-sockets.ts';
 import type { Arrival } from '../web-sockets.ts';
 
@@ -16,7 +16,7 @@ export interface ConsoleSocketsOptions extends Partial<Rhythm> {
 }
 
 /** Opens PVE's side: resolves when it stands, paused. Its errors are listened to; when the caller has gone, it is given up. */
-export type OpenUpstream = (subprotocol: string, side: SideOptions, gone: AbortSignal) => Promise<WebSocket>;
+export type OpenUpstream = (side: SideOptions, gone: AbortSignal) => Promise<WebSocket>;
 
 /** What holds for either side of a console. */
 export interface SideOptions {
@@ -72,7 +72,7 @@ export class ConsoleSockets extends HeldSockets<Console> {
       ...this.#side,
       noServer: true,
       clientTracking: false,
-      handleProtocols: (offered) => subprotocolOf([...offered]),
+      handleProtocols: (offered) => (offered.has(subprotocol) ? subprotocol : ([...offered][0] ?? false)),
     });
   }
 
@@ -82,9 +82,7 @@ export class ConsoleSockets extends HeldSockets<Console> {
     this.#enter(caller.user, connection);
     const gone = new AbortController();
     connection.once('close', () => gone.abort());
-    const offered = (request.headers['sec-websocket-protocol'] ?? '').split(',').map((name) => name.trim());
-    const subprotocol = subprotocolOf(offered.filter((name) => name !== ''));
-    const upstream = await open(subprotocol, this.#side, gone.signal);
+    const upstream = await open(this.#side, gone.signal);
     let joined = false;
     try {
       this.mustTakeNew();

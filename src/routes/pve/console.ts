@@ -6,6 +6,7 @@ import { WebSocket } from 'ws';
 import { policyFor } from '../../admission/policies/index.ts';
 import { BadRequestError, ForbiddenError } from '../../errors.ts';
 import { type Answer, type Call, type Credential, describeCall, succeeded } from '../../pve/call.ts';
+import { subprotocol } from '../../pve/console.ts';
 import { ConnectError, failure, type Host, type Hosts } from '../../pve/hosts.ts';
 import { wireRequest } from '../../pve/request.ts';
 import { identifyAsPve, nameOf, type Origins, requireSameOrigin } from '../caller.ts';
@@ -108,7 +109,7 @@ type Dial = (options: unknown, done: Parameters<Hosts['dial']>[1]) => void;
 /** Opens the WebSocket at that host, with the caller's own credential. */
 function openerAt(hosts: Hosts, host: Host, asked: Call, as: Credential): OpenUpstream {
   const { path, headers } = wireRequest(asked, as, hosts.serviceToken);
-  return (subprotocol, side, gone) =>
+  return (side, gone) =>
     new Promise((resolve, reject) => {
       const socket = new WebSocket(`${host.origin.replace(/^http/, 'ws')}${path}`, subprotocol, {
         ...side,

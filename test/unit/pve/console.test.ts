@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { call } from '../../../src/pve/call.ts';
-import { ConsoleTickets, consoleLimits, subprotocolOf } from '../../../src/pve/console.ts';
+import { ConsoleTickets, consoleLimits } from '../../../src/pve/console.ts';
 
 const ticket = 'PVEVNC:65A0B1C2::c2lnbmF0dXJl';
 const proxy = call('POST', '/nodes/n1/qemu/100/vncproxy');
@@ -42,15 +42,6 @@ describe('the host of a ticket', () => {
     expect(tickets.hostOf(`${ticket}0`)).toBeUndefined();
     expect(tickets.hostOf(`${ticket}10000`)).toBe('a');
   });
-});
-
-test.each([
-  [['binary'], 'binary'],
-  [['base64', 'binary'], 'binary'],
-  [['base64'], 'base64'],
-  [[], 'binary'],
-])('of the subprotocols %j PVE is asked for %s', (offered, asked) => {
-  expect(subprotocolOf(offered)).toBe(asked);
 });
 
 test('no frame may be configured that PVE would not take', () => {

@@ -39,8 +39,8 @@ async function setting({
   const front = await listening(
     createServer().on('upgrade', (request, connection, head) => {
       const viewer = { user: 'alice@pve', credential };
-      void consoles.accept({ request, connection, ip: '192.0.2.1', head }, viewer, async (subprotocol, side) => {
-        const upstream = new WebSocket(pveSide.url, subprotocol, { ...side });
+      void consoles.accept({ request, connection, ip: '192.0.2.1', head }, viewer, async (side) => {
+        const upstream = new WebSocket(pveSide.url, 'binary', { ...side });
         upstream.on('error', () => {});
         await once(upstream, 'open');
         upstream.pause();
