@@ -17,6 +17,9 @@ export interface UpstreamOptions extends HostsOptions {
 
 const never = new AbortController().signal;
 
+/** What PVE has for download: an answer, but none to be read as a whole. */
+const files = /^(?:text\/plain|application\/octet-stream)/;
+
 /** Calls of a kind that may wait for a connection before further ones are refused. */
 const queue = 1000;
 
@@ -105,8 +108,13 @@ class PveUpstream implements Upstream {
         })
       : host.pool;
     try {
-      const response = await dispatcher.request({ ...request, signal: deadline, reset: fresh });
-      const answer = readAnswer(response.statusCode, response.statusText, await response.body.text());
+      const asked = { ...request, signal: deadline, reset: fresh };
+      const { statusCode: status, statusText, headers, body } = await dispatcher.request(asked);
+      if (call.method === 'GET' && status === 200 && files.test(String(headers['content-type']))) {
+        await body.dump();
+        return { status: 501, reason: 'PVE answers with a file, which is passed on below /api2 alone', data: null };
+      }
+      const answer = readAnswer(status, statusText, await body.text());
       this.#hosts.consoles.note(call, answer, host);
       return answer;
     } catch (error) {

@@ -92,6 +92,8 @@ test('the log of a task is downloaded as a file', async () => {
   expect([response.status, response.headers.get('content-type')]).toEqual([200, expect.stringMatching(/^text\/plain/)]);
   expect(response.headers.get('content-disposition')).toContain('attachment');
   expect(await response.text()).not.toContain('"data"');
+  const { status, body: refused } = await (await site.signIn('alice')).get(`/proxmox${path}?download=1`);
+  expect([status, refused.error]).toEqual([501, expect.stringContaining('below /api2')]);
 });
 
 async function cookieOf(name: string): Promise<string> {

@@ -154,6 +154,20 @@ describe('answers', () => {
     },
   );
 
+  test('a file is an answer that is not read, however long, and its host has not failed', async () => {
+    await using server = await httpServer((_, response) => {
+      response.writeHead(200, { 'content-type': 'text/plain' }).write('x'.repeat(1_000_000));
+    });
+    const warned: unknown[] = [];
+    const upstream = connect(server.url, {}, { log: { warn: (what: unknown) => warned.push(what) } });
+    expect(await upstream.send(read, none)).toMatchObject({
+      status: 501,
+      reason: expect.stringContaining('file'),
+      data: null,
+    });
+    expect(warned).toEqual([]);
+  });
+
   test('an answer over the limit is broken, also one that never ends', async () => {
     await using server = await httpServer((_, response) => {
       Readable.from(
