@@ -72,7 +72,11 @@ test('a ticket is renewed with itself, and rights are checked without a new one'
 
 test('an API token cannot sign anybody in, a stale ticket keeps nobody out, and a page of another site neither', async () => {
   const token = PveClient.withToken(site, 'alice@pve', 'ci', { privsep: false });
+  const asked = site.simulator.requests.length;
   expect((await token.post('/access/ticket', alice)).status).toBe(403);
+  const none = new PveClient(site, { authorization: 'PVEAPIToken=no such thing' });
+  expect((await none.post('/access/ticket', alice)).reason).toMatch(/not an API token/);
+  expect(site.simulator.requests.slice(asked).filter(({ path }) => path === '/access/ticket')).toEqual([]);
   const stale = new PveClient(site, { cookie: 'PVEAuthCookie=PVE:alice@pve:00000000::x' });
   expect((await stale.post('/access/ticket', alice)).status).toBe(200);
   const foreign = await nobody.post('/access/ticket', alice, { headers: { origin: 'https://evil.example' } });

@@ -12,6 +12,8 @@ test.each([
   'PVE:a:b:66501A2B::c2ln',
   'PVE:alice@pve:66501A2B::c2ln\n',
   'PVEVNC:66501A2B::c2ln',
+  `PVE:alice@pve:66501A2B::${'A'.repeat(1401)}`,
+  `PVE:${'a'.repeat(129)}:66501A2B::c2ln`,
 ])('%j is no login ticket', (text) => {
   expect(parseTicket(text)).toBeNull();
 });
@@ -21,6 +23,7 @@ test.each([
   ['66501A2B:', null],
   ['YWJj', null],
   ['66501A2B:YWJj\r\nX: y', null],
+  [`66501A2B:${'A'.repeat(1401)}`, null],
 ])('the CSRF token %j was made at %s', (text, madeAt) => {
   expect(parseCsrfToken(text)).toBe(madeAt);
 });
