@@ -140,6 +140,12 @@ export function parseGroupName(text: string): GroupName {
   return realm === 'pve' ? { id } : { id, realm };
 }
 
+/** Whether there can be a group of this name: directories take blanks within one. */
+export function isGroupName(text: string): boolean {
+  const { id, realm = 'pve' } = parseGroupName(text);
+  return text.isWellFormed() && /^(?! )[^/\p{Cc}]{1,256}(?<! )$/u.test(id) && /^[A-Za-z][\w.-]+$/.test(realm);
+}
+
 export function formatGroupName({ id, realm }: GroupName): string {
   return realm === undefined ? id : `${id}@${realm}`;
 }

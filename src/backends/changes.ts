@@ -210,7 +210,11 @@ const fine: BackendResult = { ok: true, status: 200, message: '' };
 /** Of a backend that did not answer in time: one look later does not show that it will not act. */
 const late = 504;
 
-const statuses: Partial<Record<ErrorCode, number>> = { upstream_unreachable: 503, upstream_deadline: late };
+const statuses: Partial<Record<ErrorCode, number>> = {
+  not_ready: 503,
+  upstream_unreachable: 503,
+  upstream_deadline: late,
+};
 
 /** What a backend says, an error that it throws included. */
 async function attempt(

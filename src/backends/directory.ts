@@ -175,7 +175,17 @@ export class Directory {
       if (await isKnown(granting(this.#all), group)) return [];
       return [`${nobody} no backend has limits for it: give some with node . group set, or leave it out`];
     });
-    return hints.flat();
+    const unlisted = await askAll(granting(this.#all), async ({ name, keys, backend }) => {
+      const groups = await (async () => backend.getAllGroups?.(server))().catch(() => null);
+      return Object.entries(groups ?? {})
+        .filter(([, data]) => grantKeys.some((key) => keys.has(key) && Object.hasOwn(data, key)))
+        .filter(([group]) => !this.#groups.some((listed) => listed.name === group))
+        .map(
+          ([group]) =>
+            `handlers.users.groups does not name ${JSON.stringify(group)}, for which "${name}" has limits: they count for nobody`,
+        );
+    });
+    return [...hints, ...unlisted].flat();
   }
 
   /** Grows whenever a backend that can tell has told of a change. */

@@ -13,7 +13,7 @@ import { didYouMean, expected, formatPath } from '../schema.ts';
 import type { Database } from '../store/database.ts';
 import type { Backend, RecordKey } from './backend.ts';
 import { ldapSettings } from './ldap-settings.ts';
-import { LocalBackend, localSettings } from './local.ts';
+import { type Imported, LocalBackend, localSettings } from './local.ts';
 import { PaasLdapBackend, paasldapSettings } from './paasldap.ts';
 import { createPveBackend } from './pve.ts';
 
@@ -63,8 +63,9 @@ const kinds = {
     grants: true,
     create: ({ dbfile }, { database, resources, log }) => {
       const backend = new LocalBackend(database, resources);
-      const imported = dbfile === undefined ? null : backend.importOnce(dbfile, new Date());
-      if (imported !== null) log.info(`imported ${imported} users from ${dbfile}, which is not read again`);
+      const { users, problem }: Imported = dbfile === undefined ? {} : backend.importOnce(dbfile, new Date());
+      if (users !== undefined) log.info(`imported ${users} users from ${dbfile}, which is not read again`);
+      if (problem !== undefined) log.warn(`dbfile of localdb: ${problem}`);
       return backend;
     },
   }),

@@ -1,12 +1,13 @@
 /** The `localdb` backend: limits, grants and templates of users and groups, kept in our own database. */
 
-import { existsSync } from 'node:fs';
+import { statSync } from 'node:fs';
+import { resolve } from 'node:path';
 import type { Statement } from 'better-sqlite3';
 import { z } from 'zod';
 import type { Fault } from '../errors.ts';
 import type { Resources } from '../quota/resources.ts';
 import { type Checked, fits } from '../schema.ts';
-import type { Database } from '../store/database.ts';
+import { type Database, writing } from '../store/database.ts';
 import {
   type Backend,
   type BackendChange,
@@ -33,6 +34,13 @@ export const localSettings = z.strictObject({
 });
 
 export type LocalSettings = z.output<typeof localSettings>;
+
+/** What became of a file that is imported once. */
+export interface Imported {
+  /** So many have come with it now. */
+  readonly users?: number;
+  readonly problem?: string;
+}
 
 /** Whose records there are. */
 export type Kind = 'user' | 'group';
@@ -100,7 +108,7 @@ export class LocalBackend implements Backend {
   }
 
   delUser(user: UserName): BackendResult {
-    return this.#remove('user', formatUserName(user));
+    return this.remove('user', formatUserName(user));
   }
 
   getGroup(group: GroupName): BackendData | null {
@@ -120,7 +128,7 @@ export class LocalBackend implements Backend {
   }
 
   delGroup(group: GroupName): BackendResult {
-    return this.#remove('group', formatGroupName(group));
+    return this.remove('group', formatGroupName(group));
   }
 
   /** All users, or groups, as they are stored, by name. */
@@ -128,35 +136,49 @@ export class LocalBackend implements Backend {
     return new Map(this.#readAll(kind));
   }
 
-  /** Stores these records, replacing what was there under their names: all of them or, on an error, none. */
-  store(kind: Kind, records: ReadonlyMap<string, RecordPatch>): void {
-    this.#database
-      .transaction(() => {
-        for (const [name, record] of records) this.#put.run(kind, name, JSON.stringify(record));
-      })
-      .immediate();
-    this.#version += 1;
+  /** Replaces the record of one name by what `change` makes of it, with no write of others in between; when that throws, nothing is stored. */
+  edit(kind: Kind, name: string, change: (before: RecordPatch) => RecordPatch): void {
+    this.#writing(() => this.#put.run(kind, name, JSON.stringify(change(this.#read(kind, name) ?? {}))));
+  }
+
+  /** Forgets the record of this name. */
+  remove(kind: Kind, name: string): BackendResult {
+    const { changes } = this.#writing(() => this.#delete.run(kind, name));
+    return changes > 0 ? done : { ok: false, status: 404, message: `${kind} ${name} does not exist` };
+  }
+
+  /** Stores these users of a file, replacing what was there under their names: all of them or, on an error, none. */
+  takeOver(file: string, users: ReadonlyMap<string, RecordPatch>, at: Date): void {
+    this.#writing(() => {
+      for (const [name, record] of users) this.#put.run('user', name, JSON.stringify(record));
+      this.#database
+        .prepare('INSERT INTO local_imports (file, users, at) VALUES (?, ?, ?)')
+        .run(resolve(file), users.size, at.getTime());
+    });
   }
 
   /**
-   * Takes over a file once, when nothing was ever stored or imported here; returns how many users came with it, or
-   * null when there was nothing to do. Throws FaultsError, storing nothing, when the file has faults.
+   * Takes over the file of the configuration when nothing was ever stored or imported here, and says what an
+   * administrator should know of it. Throws FaultsError, storing nothing, when the file has faults.
    */
-  importOnce(file: string, at: Date): number | null {
-    const filled = this.#database
-      .prepare('SELECT EXISTS (SELECT 1 FROM local_records) OR EXISTS (SELECT 1 FROM local_imports)')
-      .pluck();
-    if (filled.get() === 1 || !existsSync(file)) return null;
-    const users = readLocalFile(file, this.#resources);
-    this.#database
-      .transaction(() => {
-        this.store('user', users);
-        this.#database
-          .prepare('INSERT INTO local_imports (file, users, at) VALUES (?, ?, ?)')
-          .run(file, users.size, at.getTime());
-      })
-      .immediate();
-    return users.size;
+  importOnce(file: string, at: Date): Imported {
+    const path = resolve(file);
+    const changed = statSync(path, { throwIfNoEntry: false })?.mtimeMs;
+    const [filled, last] = this.#database
+      .prepare<[string], [number, number | null]>(
+        `SELECT EXISTS (SELECT 1 FROM local_records) OR EXISTS (SELECT 1 FROM local_imports),
+          (SELECT max(at) FROM local_imports WHERE file = ?)`,
+      )
+      .raw()
+      .get(path) ?? [0, null];
+    if (filled === 1)
+      return changed !== undefined && last !== null && changed > last
+        ? { problem: `${path} has changed since it was imported, and is not read again; node . import takes it over` }
+        : {};
+    if (changed === undefined) return { problem: `there is no file ${path}, so no users are imported from it` };
+    const users = readLocalFile(path, this.#resources);
+    this.takeOver(path, users, at);
+    return { users: users.size };
   }
 
   #read(kind: Kind, name: string): RecordPatch | null {
@@ -169,21 +191,23 @@ export class LocalBackend implements Backend {
   }
 
   #add(kind: Kind, name: string, attributes: Attributes): BackendResult {
-    if (this.#read(kind, name) !== null) return { ok: false, status: 409, message: `${kind} ${name} is there already` };
-    return this.#write(kind, name, attributes);
+    return this.#writing(() =>
+      this.#read(kind, name) === null
+        ? this.#write(kind, name, attributes)
+        : { ok: false, status: 409, message: `${kind} ${name} is there already` },
+    );
   }
 
   /** The keys that are given are replaced as a whole, or with null taken away; attributes that belong to other backends (a password) change nothing here. */
   #set(kind: Kind, name: string, attributes: Attributes): BackendResult {
     if (!this.keys.some((key) => Object.hasOwn(attributes, key))) return done;
-    return this.#write(kind, name, { ...this.#read(kind, name), ...attributes });
+    return this.#writing(() => this.#write(kind, name, { ...this.#read(kind, name), ...attributes }));
   }
 
   #write(kind: Kind, name: string, attributes: Attributes): BackendResult {
     const checked = this.#checked(attributes);
     if (!fits(checked)) return refusalOf(checked.faults) ?? done;
     this.#put.run(kind, name, JSON.stringify(checked.value));
-    this.#version += 1;
     return done;
   }
 
@@ -194,10 +218,11 @@ export class LocalBackend implements Backend {
     return normaliseRecord(Object.fromEntries(own), this.#resources);
   }
 
-  #remove(kind: Kind, name: string): BackendResult {
-    const { changes } = this.#delete.run(kind, name);
+  /** Between what `work` reads and what it writes nobody else writes, no command either. Throws NotReadyError while the database takes no writes. */
+  #writing<T>(work: () => T): T {
+    const result = writing(() => this.#database.transaction(work).immediate());
     this.#version += 1;
-    return changes > 0 ? done : { ok: false, status: 404, message: `${kind} ${name} does not exist` };
+    return result;
   }
 }
 

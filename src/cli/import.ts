@@ -22,7 +22,7 @@ export const importCommand: Command = {
         for (const { field, problem } of faultsOfNames(record, resources))
           print(`  note: ${field} has no effect: ${problem}`);
       }
-      if (!dryRun) local.store('user', new Map(changed));
+      if (!dryRun) local.takeOver(file, new Map(changed), new Date());
       const same = wanted.size - changed.length;
       print(`${dryRun ? 'Would import' : 'Imported'} ${changed.length} of ${wanted.size} users; ${same} unchanged.`);
       return 0;

@@ -1,8 +1,7 @@
 /** The local users, for commands; the server may be running meanwhile and sees the changes. */
 
 import { kindOf } from '../backends/index.ts';
-import type { LocalSettings } from '../backends/local.ts';
-import { LocalBackend } from '../backends/local.ts';
+import { type Imported, LocalBackend, type LocalSettings } from '../backends/local.ts';
 import { type Config, loadConfig } from '../config.ts';
 import { openDatabase } from '../store/database.ts';
 import { UsageError } from './command.ts';
@@ -20,7 +19,8 @@ export function withLocalUsers<T>(configFile: string, use: (local: LocalBackend,
   const database = openDatabase(config.database);
   try {
     const local = new LocalBackend(database, config.resources);
-    if (dbfile !== undefined) local.importOnce(dbfile, new Date());
+    const { problem }: Imported = dbfile === undefined ? {} : local.importOnce(dbfile, new Date());
+    if (problem !== undefined) console.error(`dbfile of localdb: ${problem}`);
     return use(local, config);
   } finally {
     database.close();

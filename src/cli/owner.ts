@@ -58,7 +58,10 @@ async function withPayers<T>(
   use: (found: { ledger: Ledger; guests: readonly Guest[] }) => Promise<T>,
 ): Promise<T> {
   const config = loadConfig(configFile);
-  const log = { info: () => {}, warn: (...words: unknown[]) => console.error(...words) };
+  const log = {
+    info: () => {},
+    warn: (...said: unknown[]) => console.error(said.filter((part) => typeof part === 'string').join(' ')),
+  };
   const database = openDatabase(config.database);
   const upstream = createUpstream(pveSettings(config), { log });
   try {

@@ -1,9 +1,10 @@
 /** `user list`, `group set`, ...: the records of local users and groups. */
 
-import { formatGroupName, parseGroupName, parseUserName } from '../backends/backend.ts';
-import { grantKeys } from '../backends/index.ts';
-import type { Kind } from '../backends/local.ts';
+import { formatGroupName, isGroupName, parseGroupName, parseUserName } from '../backends/backend.ts';
+import { type BackendEntry, grantKeys, kindOf } from '../backends/index.ts';
+import type { Kind, LocalBackend } from '../backends/local.ts';
 import { faultsOfNames, normaliseRecord, type RecordPatch } from '../backends/normalise.ts';
+import type { Config } from '../config.ts';
 import { isObject } from '../json.ts';
 import { type Grants, grantedNames } from '../quota/record.ts';
 import type { Resources } from '../quota/resources.ts';
@@ -18,6 +19,8 @@ interface Naming {
   readonly placeholder: string;
   readonly example: string;
   name(text: string): string | null;
+  /** Why a record of this name would count for nobody; null when it counts. */
+  whyIdle(name: string, config: Config): string | null;
 }
 
 const namings: Readonly<Record<Kind, Naming>> = {
@@ -25,16 +28,28 @@ const namings: Readonly<Record<Kind, Naming>> = {
     placeholder: 'USER',
     example: 'a user name such as alice@pve',
     name: (text) => (parseUserName(text) === null ? null : text),
+    whyIdle: (name, { handlers: { users }, backends }) => {
+      const { realm = '' } = parseUserName(name) ?? {};
+      const asked = (Object.hasOwn(users.realm, realm) ? users.realm[realm] : undefined) ?? users.otherwise;
+      const isLocal = (entry: BackendEntry | undefined) => entry !== undefined && kindOf(entry) === 'localdb';
+      return asked.some((backend) => isLocal(backends[backend]))
+        ? null
+        : `handlers.users asks no localdb about the realm ${realm}`;
+    },
   },
   group: {
     placeholder: 'GROUP',
     example: 'a group name such as students@ldap, or lab for a group of PVE',
-    name: (text) => (/^[^\s:/\p{Cc}]+$/u.test(text) ? formatGroupName(parseGroupName(text)) : null),
+    name: (text) => (isGroupName(text) ? formatGroupName(parseGroupName(text)) : null),
+    whyIdle: (name, { handlers: { users } }) =>
+      users.groups?.some((listed) => formatGroupName(parseGroupName(listed)) === name)
+        ? null
+        : 'handlers.users.groups does not name the group',
   },
 };
 
 export const recordCommands: readonly Command[] = (['user', 'group'] as const).flatMap((kind) => {
-  const { placeholder, example, name: nameOf } = namings[kind];
+  const { placeholder, example, name: nameOf, whyIdle } = namings[kind];
   return [
     {
       name: `${kind} list`,
@@ -55,10 +70,8 @@ export const recordCommands: readonly Command[] = (['user', 'group'] as const).f
         const [typed, ...more] = args;
         if (typed === undefined || more.length > 0) throw new UsageError(`Expected: ${kind} get ${placeholder}`);
         return withLocalUsers(configFile, (local) => {
-          const records = local.records(kind);
-          const record = records.get(nameOf(typed) ?? typed);
-          if (record === undefined)
-            throw new UsageError(`There is no local ${kind} ${typed}${didYouMean(typed, [...records.keys()])}.`);
+          const record = local.records(kind).get(nameOf(typed) ?? typed);
+          if (record === undefined) throw unknown(kind, typed, local);
           print(JSON.stringify(record, null, 2));
           return 0;
         });
@@ -74,18 +87,41 @@ export const recordCommands: readonly Command[] = (['user', 'group'] as const).f
           throw new UsageError(`Expected: ${kind} set ${placeholder} KEY=VALUE...`);
         const name = nameOf(typed);
         if (name === null) throw new UsageError(`Expected ${example}, got ${typed}.`);
-        return withLocalUsers(configFile, (local, { resources }) => {
-          const before = local.records(kind).get(name) ?? {};
-          const after = checked(assignments.map(parseAssignment).reduce(assign, before), before, name, resources);
-          local.store(kind, new Map([[name, after]]));
-          const changes = differences(before, after);
-          for (const line of changes.length === 0 ? ['unchanged'] : changes) print(`${name}: ${line}`);
+        return withLocalUsers(configFile, (local, config) => {
+          local.edit(kind, name, (before) => {
+            const wanted = assignments.map(parseAssignment).reduce(assign, before);
+            const after = checked(wanted, before, name, config.resources);
+            const changes = differences(before, after);
+            for (const line of changes.length === 0 ? ['unchanged'] : changes) print(`${name}: ${line}`);
+            return after;
+          });
+          const idle = whyIdle(name, config);
+          if (idle !== null) print(`  note: the record has no effect: ${idle}`);
+          return 0;
+        });
+      },
+    },
+    {
+      name: `${kind} delete`,
+      usage: placeholder,
+      summary: `forget the record of a local ${kind}; PVE and LDAP directories keep theirs`,
+      run: ({ args, configFile, print }) => {
+        const [typed, ...more] = args;
+        if (typed === undefined || more.length > 0) throw new UsageError(`Expected: ${kind} delete ${placeholder}`);
+        return withLocalUsers(configFile, (local) => {
+          const name = nameOf(typed) ?? typed;
+          if (!local.remove(kind, name).ok) throw unknown(kind, typed, local);
+          print(`${name}: forgotten`);
           return 0;
         });
       },
     },
   ] satisfies Command[];
 });
+
+function unknown(kind: Kind, typed: string, local: LocalBackend): UsageError {
+  return new UsageError(`There is no local ${kind} ${typed}${didYouMean(typed, [...local.records(kind).keys()])}.`);
+}
 
 interface Assignment {
   readonly path: readonly string[];

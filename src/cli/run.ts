@@ -3,6 +3,7 @@
 import { parseArgs } from 'node:util';
 import packageJson from '../../package.json' with { type: 'json' };
 import { defaultConfigFile, loadConfig, MissingConfigError } from '../config.ts';
+import { ApiError } from '../errors.ts';
 import { didYouMean, FaultsError } from '../schema.ts';
 import { DatabaseError } from '../store/database.ts';
 import { type Command, UsageError } from './command.ts';
@@ -24,8 +25,9 @@ export async function run(args: readonly string[]): Promise<number> {
       console.error(`${error.message}\nSee: node . --help`);
       return 2;
     }
-    if (error instanceof FaultsError || error instanceof MissingConfigError || error instanceof DatabaseError) {
-      console.error(error.message);
+    const told = [FaultsError, MissingConfigError, DatabaseError, ApiError].some((kind) => error instanceof kind);
+    if (told) {
+      console.error((error as Error).message);
       return 1;
     }
     throw error;

@@ -7,6 +7,7 @@ import {
   type BackendChange,
   formatUserName,
   type GroupName,
+  isGroupName,
   parseGroupName,
   parseUserName,
   type UserName,
@@ -205,11 +206,9 @@ function mustBeRecord(attributes: Readonly<Record<string, unknown>>, resources: 
 
 /** The group that a path names; throws BadRequestError for what cannot be one. */
 function groupIn(text: string): GroupName {
-  const group = parseGroupName(text);
-  const fitting = /^(?! )[^/\p{Cc}]{1,256}(?<! )$/u.test(group.id) && /^[A-Za-z][\w.-]+$/.test(group.realm ?? 'pve');
-  if (!fitting || !text.isWellFormed())
+  if (!isGroupName(text))
     throw new BadRequestError({ field: 'groupname', problem: 'expected a name such as lab@pve or students@ldap' });
-  return group;
+  return parseGroupName(text);
 }
 
 function answer(reply: FastifyReply, result: ChangeResult, more: object = {}) {

@@ -159,13 +159,15 @@ describe('groups that carry limits', () => {
     expect((await directory.getAllGroups(root)).get('lab')).toEqual(backup(2));
   });
 
-  test('that are misspelt, or have no limits, are hinted at; while nobody can tell, they are not', async () => {
+  test('that are misspelt, have no limits, or are not listed, are hinted at; while nobody can tell, they are not', async () => {
     const known: Backend = { ...ldap, getGroup: ({ id }) => (id === 'nobody' ? null : { dn: `cn=${id}` }) };
     const away: Backend = { ...pve, getGroup: () => Promise.reject(new Error('away')) };
     const names = ['students@ldap', 'nobody@ldap', 'empty@ldap', 'everyone'];
     expect(await directoryOf({ localdb, ldap: known, pve: away }, names).hints()).toEqual([
       expect.stringMatching(/"nobody@ldap", and there is no such group/),
       expect.stringMatching(/"empty@ldap", and no backend has limits for it: give some with node \. group set/),
+      expect.stringMatching(/does not name "staff@ldap", for which "localdb" has limits/),
+      expect.stringMatching(/does not name "cinema@ldap"/),
     ]);
   });
 

@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
@@ -74,6 +74,22 @@ describe('local records', () => {
   });
 });
 
+test('no write of others comes between what a change reads and what it writes', () => {
+  using server = open();
+  const database = openDatabase(server.file, 0);
+  const command = new LocalBackend(database, {});
+  try {
+    server.local.addUser(alice, record);
+    server.local.edit('user', 'alice@pve', (before) => {
+      expect(() => command.setUser(alice, { cluster: {} })).toThrow('another program holds it');
+      return { ...before, resources: {} };
+    });
+    expect(command.getUser(alice)).toEqual({ ...record, resources: {} });
+  } finally {
+    database.close();
+  }
+});
+
 describe('a localdb.json', () => {
   const users = {
     'alice@pve': { nodes: ['n1'], cluster: { pool: 'lab' }, resources: { cores: { max: 4 } }, attributes: { cn: 'A' } },
@@ -84,7 +100,8 @@ describe('a localdb.json', () => {
     const { local } = opened;
     const file = jsonFile({ users, global: { application: {} } });
     const before = readFileSync(file, 'utf8');
-    expect(local.importOnce(file, new Date(0))).toBe(1);
+    const at = new Date(Date.now() + 1000);
+    expect(local.importOnce(file, at)).toEqual({ users: 1 });
     const imported = {
       cluster: { nodes: { n1: true }, pools: { lab: true } },
       resources: { cores: { global: { max: 4 }, nodes: {} } },
@@ -92,15 +109,17 @@ describe('a localdb.json', () => {
     expect(local.getUser(alice)).toEqual(imported);
     expect(readFileSync(file, 'utf8')).toBe(before);
     local.delUser(alice);
-    expect(local.importOnce(file, new Date(0))).toBeNull();
+    expect(local.importOnce(file, at)).toEqual({});
     expect(local.getAllUsers()).toEqual({});
+    utimesSync(file, at, new Date(at.getTime() + 1000));
+    expect(local.importOnce(file, at).problem).toMatch(/has changed since it was imported, and is not read again/);
   });
 
   test('is not imported over users that are there', () => {
     using opened = open();
     opened.local.addUser({ id: 'bob', realm: 'pve' }, { cluster: {} });
-    expect(opened.local.importOnce(jsonFile({ users }), new Date(0))).toBeNull();
-    expect(opened.local.importOnce(join(directory, 'absent.json'), new Date(0))).toBeNull();
+    expect(opened.local.importOnce(jsonFile({ users }), new Date(0))).toEqual({});
+    expect(opened.local.importOnce(join(directory, 'absent.json'), new Date(0))).toEqual({});
   });
 
   test('with faults is refused as a whole, every fault with its path', () => {
@@ -118,6 +137,9 @@ describe('a localdb.json', () => {
   });
 
   test('that is missing or no JSON is told', () => {
+    using opened = open();
+    const problem = expect.stringMatching(/^there is no file \/.*absent\.json, so no users are imported/);
+    expect(opened.local.importOnce(join(directory, 'absent.json'), new Date(0))).toEqual({ problem });
     expect(() => readLocalFile(join(directory, 'absent.json'), {})).toThrow('there is no such file');
     expect(() => readLocalFile(jsonFile('{"users": {'), {})).toThrow('line 1, column 12');
   });

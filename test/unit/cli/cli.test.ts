@@ -25,7 +25,10 @@ beforeEach(() => {
       },
       localdb: { import: 'localdb' },
     },
-    handlers: { instance: { pve: 'pve' }, users: { realm: { pve: ['localdb'] }, any: ['localdb'] } },
+    handlers: {
+      instance: { pve: 'pve' },
+      users: { realm: { pve: ['localdb'] }, any: ['localdb'], groups: ['lab@pve'] },
+    },
     resources: { cores: { type: 'numeric' }, memory: { type: 'numeric' } },
     database: join(directory, `${count++}.db`),
   };
@@ -100,13 +103,14 @@ describe('import', () => {
 });
 
 test('a group is given limits like a user, and a group of PVE has one name', async () => {
-  expect((await node('group', 'set', 'students@ldap', 'resources.cores.global.max=2')).stdout).toContain(
-    'students@ldap: resources.cores.global.max',
+  expect((await node('group', 'set', 'Domain Users@ldap', 'cluster.pools.lab=true')).stdout).toBe(
+    'Domain Users@ldap: cluster.pools.lab: nothing -> true\n  note: the record has no effect: handlers.users.groups does not name the group\n',
   );
-  expect((await node('group', 'set', 'lab@pve', 'cluster.pools.lab=true')).status).toBe(0);
-  expect((await node('group', 'list')).stdout).toMatch(/^group +admin .*\nlab +no .*lab.*\nstudents@ldap /);
+  expect((await node('group', 'set', 'lab@pve', 'cluster.pools.lab=true')).stdout).not.toContain('note');
+  expect((await node('group', 'list')).stdout).toMatch(/^group +admin .*\nDomain Users@ldap .*\nlab +no .*lab/);
   expect(JSON.parse((await node('group', 'get', 'lab')).stdout)).toMatchObject({ cluster: { pools: { lab: true } } });
-  expect(await node('group', 'set', 'a b', 'cluster.admin=true')).toMatchObject({ status: 2 });
+  expect((await node('group', 'delete', 'lab')).stdout).toBe('lab: forgotten\n');
+  expect(await node('group', 'set', 'a/b', 'cluster.admin=true')).toMatchObject({ status: 2 });
   expect((await node('user', 'list')).stdout).not.toContain('lab');
 });
 
@@ -123,6 +127,10 @@ describe('user set', () => {
     );
     expect(begun).toMatchObject({ status: 0, stderr: '' });
     expect(begun.stdout).toContain('alice@pve: cluster.admin: nothing -> true\n');
+    expect(begun.stdout).not.toContain('note');
+    expect((await node('user', 'set', 'alice@ldap', 'cluster.admin=true')).stdout).toContain(
+      'note: the record has no effect: handlers.users asks no localdb about the realm ldap',
+    );
     expect(JSON.parse((await node('user', 'get', 'alice@pve')).stdout)).toEqual({
       resources: { cores: { global: { max: 16 }, nodes: {} }, memory: { nodes: { n1: { max: 'unlimited' } } } },
       cluster: { admin: true, pools: { 'a.b': true } },
@@ -168,9 +176,13 @@ describe('the command line', () => {
 
   test.each([
     [['cofnig'], 'Unknown command "cofnig" (did you mean "config"?).'],
-    [['user', 'gte'], 'Unknown command "user gte": expected list, get, set after "user" (did you mean "get"?).'],
-    [['user'], 'Incomplete command: expected list, get, set after "user".'],
+    [
+      ['user', 'gte'],
+      'Unknown command "user gte": expected list, get, set, delete after "user" (did you mean "get"?).',
+    ],
+    [['user'], 'Incomplete command: expected list, get, set, delete after "user".'],
     [['--confg', 'x'], 'Unknown option --confg (did you mean "--config"?).'],
+    [['group', 'delete', 'nobody'], 'There is no local group nobody.'],
     [['user', 'get', 'nobody@pve'], 'There is no local user nobody@pve.'],
     [['config', 'check', 'other.json'], '"config check" takes nothing more, got "other.json".'],
     [['owner', 'set', '105', 'alice@pve', '--dry-run'], '"owner set" does not know --dry-run.'],
@@ -183,6 +195,17 @@ describe('the command line', () => {
     expect((await node('--help')).stdout).toMatch(/node \. user set USER KEY=VALUE/);
     const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
     expect(nodeProcess('--version').stdout).toBe(`${version}\n`);
+  });
+
+  test('says without a stack trace that PVE is away', async () => {
+    const config = JSON.parse(readFileSync(configFile, 'utf8'));
+    config.backends.pve.config.token.uuid = '11111111-2222-4333-8444-555555555555';
+    writeFileSync(configFile, JSON.stringify(config));
+    expect(await node('owner', 'list')).toEqual({
+      status: 1,
+      stdout: '',
+      stderr: expect.stringMatching(/^a PVE host failed\nGET \/cluster\/resources at 127\.0\.0\.1:1 was not sent.*\n$/),
+    });
   });
 
   test('does not start without a configuration, and says what to do without a stack trace', () => {
