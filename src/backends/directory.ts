@@ -259,7 +259,7 @@ export class Directory {
 
   /**
    * What all backends say of a user, with what their groups give them, or null when none knows them; given to
-   * administrators and to the user alone.
+   * administrators and to the user alone, who is known by having signed in.
    */
   async getUser(user: UserName, requester: Requester): Promise<UserRecord | null> {
     const layers = await this.#seen(user, requester);
@@ -280,11 +280,14 @@ export class Directory {
     return this.#together(lists, groups.layers);
   }
 
-  /** A group as the backends for lists see it, or null; for administrators. */
+  /** A group as those backends for lists see it that hold it or decide what it gives, or null; for administrators. */
   async getGroup(group: GroupName, requester: Requester): Promise<RecordPatch | null> {
     if (!(await this.#isAdmin(requester))) return null;
-    const patches = await askAll(this.#named(this.#options.users.any), (loaded) =>
-      this.#patchFrom(loaded, `group ${group.id}`, () => loaded.backend.getGroup?.(group, requester)),
+    const any = this.#named(this.#options.users.any);
+    const asked = new Set([...this.#holding(group), ...granting(any)]);
+    const patches = await askAll(
+      any.filter((loaded) => asked.has(loaded)),
+      (loaded) => this.#patchFrom(loaded, `group ${group.id}`, () => loaded.backend.getGroup?.(group, requester)),
     );
     const known = patches.filter((patch) => patch !== null);
     return known.length === 0 ? null : known.reduce(mergeRecords, {});
@@ -469,12 +472,13 @@ export class Directory {
 
   /** What the backends say of a user who may be seen by the requester, and what the user's groups give. */
   async #seen(user: UserName, requester: Requester): Promise<readonly Layer[] | null> {
-    if (requester.username !== formatUserName(user) && !(await this.#isAdmin(requester))) return null;
+    const isSelf = requester.username === formatUserName(user);
+    if (!isSelf && !(await this.#isAdmin(requester))) return null;
     const [own, shared] = await Promise.all([
       this.#layers(this.#of(user.realm), user, requester),
       this.#layersOfGroups(user),
     ]);
-    return own.length === 0 ? null : [this.#base, ...shared, ...own];
+    return isSelf || own.length + shared.length > 0 ? [this.#base, ...shared, ...own] : null;
   }
 
   async #layers(asked: readonly LoadedBackend[], user: UserName, requester: Requester): Promise<readonly Layer[]> {

@@ -159,6 +159,32 @@ describe('groups that carry limits', () => {
     expect((await directory.getAllGroups(root)).get('lab')).toEqual(backup(2));
   });
 
+  test('are not shown with members of a group of the same name elsewhere', async () => {
+    const sees: Backend = { ...ldap, keys: ['attributes'], getGroup: () => ({ attributes: { member: ['uid=eve'] } }) };
+    const boss = deciding({ 'root@pve': { cluster: { admin: true } } }, { everyone: backup(1) });
+    const users = { realm: { ldap: ['ldap'], pve: ['localdb'] }, otherwise: [], any: ['pve', 'ldap', 'localdb'] };
+    const directory = directoryOf({ localdb: boss, ldap: sees, pve }, [], { users });
+    const root = { username: 'root@pve', cookies: {} };
+    expect(await directory.getGroup({ id: 'everyone' }, root)).toEqual(backup(1));
+    expect(await directory.getGroup({ id: 'everyone', realm: 'ldap' }, root)).toMatchObject({
+      attributes: { member: ['uid=eve'] },
+    });
+  });
+
+  test('are all that is shown of those of whom nobody else knows anything', async () => {
+    const directory = directoryOf({ localdb: deciding({}, groups), ldap, pve }, listed);
+    const asked = { username: 'carl@pve', cookies: {} };
+    expect((await directory.getUser(carl, asked))?.cluster.pools).toEqual({ lab: true });
+    const source = { from: 'group', group: 'everyone', backend: 'localdb' };
+    expect(await directory.explain(carl, asked)).toContainEqual({ key: 'cluster.pools.lab', value: true, source });
+    const stranger = { id: 'dave', realm: 'pve' };
+    expect(await directory.explain(stranger, { username: 'dave@pve', cookies: {} })).toContainEqual({
+      ...{ key: 'cluster.admin', value: false },
+      source: { from: 'default' },
+    });
+    expect(await directory.getUser(stranger, asked)).toBeNull();
+  });
+
   test('that are misspelt, have no limits, or are not listed, are hinted at; while nobody can tell, they are not', async () => {
     const known: Backend = { ...ldap, getGroup: ({ id }) => (id === 'nobody' ? null : { dn: `cn=${id}` }) };
     const away: Backend = { ...pve, getGroup: () => Promise.reject(new Error('away')) };
