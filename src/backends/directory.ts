@@ -272,6 +272,18 @@ export class Directory {
     return layers === null ? null : explain(layers, this.#options.resources);
   }
 
+  /** What is said of the user alone under the keys that a change replaces; null where `getUser` gives null. */
+  async ownOf(user: UserName, requester: Requester): Promise<Omit<RecordPatch, 'dn' | 'attributes'> | null> {
+    const layers = await this.#seen(user, requester);
+    if (layers === null) return null;
+    const {
+      dn: _,
+      attributes: __,
+      ...own
+    } = layers.flatMap(({ source, patch }) => (source.from === 'user' ? [patch] : [])).reduce(mergeRecords, {});
+    return own;
+  }
+
   /** All users by name, for administrators; nobody for others. */
   async getAllUsers(requester: Requester): Promise<ReadonlyMap<string, UserRecord>> {
     if (!(await this.#isAdmin(requester))) return new Map();

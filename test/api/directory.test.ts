@@ -215,13 +215,20 @@ test("a group's record counts for its members from the next request on, and says
     ]),
   );
   expect((await alice.get('/user/config/resources')).body.ceph.nodes).toEqual({ n1: { max: 5 } });
+  // What a change of hers would replace has nothing of the group's.
+  expect((await alice.get('/access/users/alice@pve?explain=1')).body.own).toMatchObject({
+    resources: { ceph: { nodes: {} } },
+    cluster: { pools: { alice: true } },
+  });
   expect((await group('DELETE', {}, '/members/alice@pve')).body).toMatchObject({ ok: true });
   expect(refusalIn(await group('DELETE', {}, '/members/alice@pve')).status).toBe(404);
   expect((await group('DELETE')).body).toMatchObject({ ok: true });
   expect((await root.get('/access/groups/lab')).body).toEqual({ group: {} });
   expect(refusalIn(await group('PUT', cores(1))).status).toBe(404);
   expect(refusalIn(await alice.get('/access/users/alice@pve?explain=yes')).status).toBe(400);
-  expect((await alice.get('/access/users/bob@pve?explain=1')).body).toEqual({ user: {}, explain: [] });
+  expect((await alice.get('/access/users/bob@pve?explain=1')).body).toEqual({
+    ...{ user: {}, explain: [], own: {} },
+  });
 });
 
 test('who owns instances is deleted only once it is said what becomes of them', async () => {

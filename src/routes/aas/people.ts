@@ -46,7 +46,12 @@ export function peopleRoutes({ app, rooms, identify }: Surface): void {
       const requester = requesterOf(caller, request);
       const record = await directory.getUser(name, requester);
       const user = record === null ? {} : shownUser(record, config.resources);
-      return explain === '0' ? { user } : { user, explain: (await directory.explain(name, requester)) ?? [] };
+      if (explain === '0') return { user };
+      const [explained, own] = await Promise.all([
+        directory.explain(name, requester),
+        directory.ownOf(name, requester),
+      ]);
+      return { user, explain: explained ?? [], own: own ?? {} };
     },
   );
 
