@@ -146,7 +146,7 @@ test('others change nobody, nor do foreign pages, narrow API tokens and those wh
   expect((await root.get('/access/users/alice@pve')).body.user.cluster.admin).toBe(false);
 });
 
-test("an API token changes users as far as PVE lets it, and nobody's password", async () => {
+test("an API token sees and changes users as far as PVE lets it, and nobody's password", async () => {
   await using site = await startPeople();
   const secret = '11111111-2222-4333-8444-555555555555';
   const { access } = site.cluster;
@@ -154,10 +154,12 @@ test("an API token changes users as far as PVE lets it, and nobody's password", 
     ['whole', false],
     ['people', true],
     ['auditor', true],
+    ['narrow', true],
   ] as const)
     access.addToken('root@pve', id, { secret, privsep });
   access.setAcl('/access', { tokens: ['root@pve!people'] }, 'PVEUserAdmin');
   access.setAcl('/', { tokens: ['root@pve!auditor'] }, 'PVEAuditor');
+  access.addGroup('lab', ['alice@pve']);
   const ask = (id: string, method: string, path: string, form?: Readonly<Record<string, string>>) =>
     new Client(site).send(method, path, form, { authorization: `PVEAPIToken=root@pve!${id}=${secret}` });
 
@@ -177,6 +179,15 @@ test("an API token changes users as far as PVE lets it, and nobody's password", 
     expect((await ask(id, 'DELETE', '/access/users/dora@pve')).status).toBe(200);
     expect(access.users.has('dora@pve')).toBe(false);
   }
+  const seen = async (id: string) => {
+    const answers = await Promise.all(
+      ['users', 'groups/lab', 'users/alice@pve'].map((path) => ask(id, 'GET', `/access/${path}`)),
+    );
+    const [users, group, alice] = answers.map(({ body }) => body);
+    return [Object.keys(users.users).length > 1, group.group.dn !== undefined, alice.user.cluster !== undefined];
+  };
+  for (const id of ['whole', 'people', 'auditor']) expect(await seen(id), id).toEqual([true, true, true]);
+  expect(await seen('narrow')).toEqual([false, false, false]);
   expect(refusalIn(await ask('auditor', 'POST', '/access/users/dora@pve', form))).toMatchObject({
     status: 403,
     error: expect.stringContaining('User.Modify'),

@@ -1,7 +1,6 @@
 /** Changing users, groups and members: for administrators. */
 
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import { holds } from '../../admission/access.ts';
 import type { Caller } from '../../admission/gate.ts';
 import {
   type BackendChange,
@@ -22,7 +21,7 @@ import { fits } from '../../schema.ts';
 import { plainText } from '../edge.ts';
 import { type Field, flag, matching, optional, password, readForm } from './fields.ts';
 import { becomeOf, described, estateOf, isEmpty, type Leaving } from './leaving.ts';
-import { mustHaveSignedIn, requesterOf, userIn } from './people.ts';
+import { administers, mustHaveSignedIn, requesterOf, userIn } from './people.ts';
 import type { Surface } from './surface.ts';
 
 type UserParams = { Params: { username: string } };
@@ -31,7 +30,7 @@ type MemberParams = { Params: { groupname: string; username: string } };
 
 /** The changing methods of `/access/users/...` and `/access/groups/...`: POST makes, PUT changes, DELETE removes. */
 export function peopleChangeRoutes({ app, rooms, identify }: Surface): void {
-  const { config, directory, inventory, payers, signInLimit, upstream } = rooms;
+  const { config, directory, inventory, payers, signInLimit } = rooms;
 
   for (const [verb, method] of [
     ['post', 'addUser'],
@@ -119,11 +118,10 @@ export function peopleChangeRoutes({ app, rooms, identify }: Surface): void {
     });
   }
 
-  /** An API token can be narrower than its user, which PVE alone knows. */
   async function administrator(request: FastifyRequest): Promise<Caller> {
     const caller = await identify(request);
     if (!caller.record.cluster.admin) throw new ForbiddenError('Only administrators change users and groups');
-    if (caller.credential.kind === 'token' && !(await holds(upstream, caller, '/access', 'User.Modify')))
+    if (!(await administers(rooms, caller, ['User.Modify'])))
       throw new ForbiddenError('The API token has no User.Modify on /access in PVE, so it changes no users and groups');
     return caller;
   }

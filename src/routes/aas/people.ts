@@ -1,8 +1,10 @@
 /** Users and groups as the backends know them, and a user's own password. */
 
 import type { FastifyRequest } from 'fastify';
+import { holds } from '../../admission/access.ts';
 import type { Caller } from '../../admission/gate.ts';
 import {
+  formatUserName,
   type GroupName,
   parseGroupName,
   parseUserName,
@@ -16,6 +18,7 @@ import type { Resources } from '../../quota/resources.ts';
 import { nameOf } from '../caller.ts';
 import { readCookies } from '../cookies.ts';
 import { plainText } from '../edge.ts';
+import type { Rooms } from '../rooms.ts';
 import { optional, password, readForm } from './fields.ts';
 import { quotaTable } from './quota-table.ts';
 import type { Surface } from './surface.ts';
@@ -27,7 +30,7 @@ export function peopleRoutes({ app, rooms, identify }: Surface): void {
 
   app.get('/access/users', async (request) => {
     const caller = await identify(request);
-    const users = caller.record.cluster.admin
+    const users = (await seesAll(caller))
       ? await directory.getAllUsers(requesterOf(caller, request))
       : await themselves(caller, request);
     return {
@@ -43,6 +46,8 @@ export function peopleRoutes({ app, rooms, identify }: Surface): void {
       const { explain = '0' } = request.query;
       if (explain !== '0' && explain !== '1')
         throw new BadRequestError({ field: 'explain', problem: 'expected 0 or 1' });
+      if (formatUserName(name) !== caller.user && !(await seesAll(caller)))
+        return explain === '0' ? { user: {} } : { user: {}, explain: [], own: {} };
       const requester = requesterOf(caller, request);
       const record = await directory.getUser(name, requester);
       const user = record === null ? {} : shownUser(record, config.resources);
@@ -57,7 +62,7 @@ export function peopleRoutes({ app, rooms, identify }: Surface): void {
 
   app.get('/access/groups', async (request) => {
     const caller = await identify(request);
-    const groups = await directory.getAllGroups(requesterOf(caller, request));
+    const groups = (await seesAll(caller)) ? await directory.getAllGroups(requesterOf(caller, request)) : [];
     return {
       groups: Object.fromEntries([...groups].map(([name, data]) => [name, shownGroup(parseGroupName(name), data)])),
     };
@@ -66,7 +71,7 @@ export function peopleRoutes({ app, rooms, identify }: Surface): void {
   app.get<{ Params: { groupname: string } }>('/access/groups/:groupname', async (request) => {
     const caller = await identify(request);
     const group = parseGroupName(request.params.groupname);
-    const data = await directory.getGroup(group, requesterOf(caller, request));
+    const data = (await seesAll(caller)) ? await directory.getGroup(group, requesterOf(caller, request)) : null;
     return { group: data === null ? {} : shownGroup(group, data) };
   });
 
@@ -88,6 +93,8 @@ export function peopleRoutes({ app, rooms, identify }: Surface): void {
     return reply.code(status).send({ ...result, ...(ok ? {} : { error: plainText(message) }) });
   });
 
+  const seesAll = (caller: Caller) => administers(rooms, caller, ['Sys.Audit', 'User.Modify']);
+
   async function themselves(caller: Caller, request: FastifyRequest): Promise<ReadonlyMap<string, UserRecord>> {
     const record = await directory.getUser(nameOf(caller.user), requesterOf(caller, request));
     return new Map(record === null ? [] : [[caller.user, record]]);
@@ -107,6 +114,17 @@ export function userIn(text: string): UserName {
 export function requesterOf({ user, credential }: Caller, { headers }: FastifyRequest): Requester {
   const token = credential.kind === 'token' ? { token: credential.token } : {};
   return { username: user, cookies: readCookies(headers.cookie), ...token };
+}
+
+/** Whether the caller administers users: by their record and, since an API token may be narrower, by one of these that PVE grants it. */
+export async function administers(
+  { upstream }: Pick<Rooms, 'upstream'>,
+  caller: Caller,
+  privileges: readonly string[],
+): Promise<boolean> {
+  if (!caller.record.cluster.admin || caller.credential.kind !== 'token') return caller.record.cluster.admin;
+  for (const privilege of privileges) if (await holds(upstream, caller, '/access', privilege)) return true;
+  return false;
 }
 
 /** PVE lets no API token change passwords, since it may be narrower than its user. Throws ForbiddenError for one. */
