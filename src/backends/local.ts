@@ -137,8 +137,13 @@ export class LocalBackend implements Backend {
   }
 
   /** Replaces the record of one name by what `change` makes of it, with no write of others in between; when that throws, nothing is stored. */
-  edit(kind: Kind, name: string, change: (before: RecordPatch) => RecordPatch): void {
-    this.#writing(() => this.#put.run(kind, name, JSON.stringify(change(this.#read(kind, name) ?? {}))));
+  edit(kind: Kind, name: string, change: (before: RecordPatch) => RecordPatch) {
+    return this.#writing(() => {
+      const before = this.#read(kind, name) ?? {};
+      const after = change(before);
+      this.#put.run(kind, name, JSON.stringify(after));
+      return { before, after };
+    });
   }
 
   /** Forgets the record of this name. */

@@ -2,7 +2,7 @@
 
 import { claimOf } from '../admission/payers.ts';
 import { parseUserName } from '../backends/backend.ts';
-import { openDirectory } from '../backends/directory.ts';
+import { type Directory, openDirectory } from '../backends/directory.ts';
 import { loadConfig, pveSettings } from '../config.ts';
 import { call, succeeded } from '../pve/call.ts';
 import { type Guest, readResources } from '../pve/listing.ts';
@@ -64,8 +64,9 @@ async function withPayers<T>(
   };
   const database = openDatabase(config.database);
   const upstream = createUpstream(pveSettings(config), { log });
+  let directory: Directory | undefined;
   try {
-    const directory = await openDirectory(config, { configFile, log, database, upstream });
+    directory = await openDirectory(config, { configFile, log, database, upstream });
     const answer = await upstream.send(call('GET', '/cluster/resources', [], { type: 'vm' }), { kind: 'service' });
     if (!succeeded(answer)) throw new UsageError(`PVE does not list its guests: ${answer.status} ${answer.reason}`);
     const ledger = new Ledger(database);
@@ -74,6 +75,7 @@ async function withPayers<T>(
     ledger.setClaims([...(await directory.records())].flatMap(([user, record]) => claimOf(user, record)));
     return await use({ ledger, guests });
   } finally {
+    await directory?.close();
     await upstream.close();
     database.close();
   }

@@ -88,13 +88,12 @@ export const recordCommands: readonly Command[] = (['user', 'group'] as const).f
         const name = nameOf(typed);
         if (name === null) throw new UsageError(`Expected ${example}, got ${typed}.`);
         return withLocalUsers(configFile, (local, config) => {
-          local.edit(kind, name, (before) => {
+          const { before, after } = local.edit(kind, name, (before) => {
             const wanted = assignments.map(parseAssignment).reduce(assign, before);
-            const after = checked(wanted, before, name, config.resources);
-            const changes = differences(before, after);
-            for (const line of changes.length === 0 ? ['unchanged'] : changes) print(`${name}: ${line}`);
-            return after;
+            return checked(wanted, before, name, config.resources);
           });
+          const changes = differences(before, after);
+          for (const line of changes.length === 0 ? ['unchanged'] : changes) print(`${name}: ${line}`);
           const idle = whyIdle(name, config);
           if (idle !== null) print(`  note: the record has no effect: ${idle}`);
           return 0;

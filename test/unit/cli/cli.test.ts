@@ -197,13 +197,16 @@ describe('the command line', () => {
     expect(nodeProcess('--version').stdout).toBe(`${version}\n`);
   });
 
-  test('says without a stack trace that PVE is away', async () => {
+  test('says without a stack trace that PVE is away, and leaves no backend open that would keep it from ending', async () => {
     const config = JSON.parse(readFileSync(configFile, 'utf8'));
     config.backends.pve.config.token.uuid = '11111111-2222-4333-8444-555555555555';
+    config.backends.mine = { import: './mine.mjs', config: {} };
     writeFileSync(configFile, JSON.stringify(config));
+    const module = "export default () => ({ keys: [], close: () => console.log('closed') });";
+    writeFileSync(join(directory, 'mine.mjs'), module);
     expect(await node('owner', 'list')).toEqual({
       status: 1,
-      stdout: '',
+      stdout: 'closed\n',
       stderr: expect.stringMatching(/^a PVE host failed\nGET \/cluster\/resources at 127\.0\.0\.1:1 was not sent.*\n$/),
     });
   });
