@@ -74,6 +74,7 @@ export interface Backend {
   /** Grows whenever data may have changed, also by other processes; absent when the backend cannot tell. */
   version?(): number;
   openSession?(user: UserName, password: string): Promise<BackendResult> | BackendResult;
+  /** Ends the session of these cookies. Nobody has verified `username` here: whoever signs out may have no ticket that is still good. */
   closeSession?(requester: Requester): Promise<BackendResult> | BackendResult;
   /** Whether the user may act now: not one who is gone or disabled. Absent when the backend cannot tell without them. */
   admits?(user: UserName): Promise<boolean> | boolean;
