@@ -4,7 +4,7 @@
  * caller still being there.
  */
 
-import { setTimeout } from 'node:timers/promises';
+import { setImmediate, setTimeout } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { type Answer, call, succeeded, type Upstream } from '../pve/call.ts';
 import { parseUpid, type TaskStatus } from '../pve/task.ts';
@@ -115,6 +115,8 @@ export class Settlement {
         this.#options.ledger.release(reservation.id, ending.outcome);
         return undefined;
       case 'answered':
+        // The caller's answer goes out first.
+        await setImmediate();
         await this.#settle(reservation, ending.outcome, ending.refused);
         return undefined;
       case 'task': {

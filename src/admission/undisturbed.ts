@@ -64,7 +64,7 @@ function disturbances({ ledger, counted }: Gate, subject: Subject, changes: read
 
 /** The volumes that a copy of an instance would be made of: those in its slots, but for unused ones and CD-ROMs. */
 function copiedFrom({ type, current, next }: Instance): ReadonlySet<string> {
-  const drives = [current, next].flatMap((config) =>
+  const drives = [...new Set([current, next])].flatMap((config) =>
     [...drivesOf(type, config)].map(([slot, drive]) => ({ slot, drive, text: config[slot] ?? '' })),
   );
   return new Set(

@@ -71,13 +71,17 @@ export interface Instance {
   readonly absent?: true;
 }
 
-/** Reads the answer of `GET .../pending`; null when it has not the shape that PVE promises. */
+/**
+ * Reads the answer of `GET .../pending`; null when it has not the shape that PVE promises. Where nothing is pending,
+ * `next` is `current` itself, so that nothing is measured twice.
+ */
 export function readPending(data: unknown): { current: Config; next: Config; digest: string | undefined } | null {
   const rows = rowsIn(data);
   if (rows === null) return null;
   const current: Record<string, string> = {};
   const next: Record<string, string> = {};
   let digest: string | undefined;
+  let isPending = false;
   for (const { key, delete: isDeleted, ...row } of rows) {
     const [value, pending] = [row.value ?? undefined, row.pending ?? undefined];
     if (typeof key !== 'string' || !isScalar(value) || !isScalar(pending)) return null;
@@ -85,11 +89,12 @@ export function readPending(data: unknown): { current: Config; next: Config; dig
       digest = String(value);
       continue;
     }
+    isPending ||= pending !== undefined || Boolean(isDeleted);
     if (value !== undefined) current[key] = String(value);
     if (pending !== undefined) next[key] = String(pending);
     else if (value !== undefined && !isDeleted) next[key] = String(value);
   }
-  return { current, next, digest };
+  return { current, next: isPending ? next : current, digest };
 }
 
 function isScalar(value: unknown): boolean {

@@ -80,7 +80,7 @@ const measures: Readonly<Record<string, Measure>> = {
   network: (config) => {
     let bytesPerSecond = 0;
     let withoutLimit = 0;
-    for (const [key, text] of family(config, 'net')) {
+    for (const [key, text] of family(config, networkCard)) {
       const rate = networkRate(text);
       if (rate === null) return `${key} "${text}" is not understood`;
       if (rate === Infinity) withoutLimit += 1;
@@ -100,7 +100,7 @@ const measures: Readonly<Record<string, Measure>> = {
 
   pci: (config, { host }) => {
     const lines: Line[] = [];
-    for (const [key, text] of family(config, 'hostpci')) {
+    for (const [key, text] of family(config, passedDevice)) {
       const names = deviceNames(text, host);
       if (names === null) return `${key} "${text}" names a device that node ${host.node} does not list`;
       for (const item of names) lines.push({ resource: 'pci', item, amount: 1 });
@@ -110,12 +110,14 @@ const measures: Readonly<Record<string, Measure>> = {
 
   // Not a matter of quota: a device belongs to one guest at a time, whoever pays.
   [device]: (config, { host }) => {
-    const buses = family(config, 'hostpci').flatMap(([, text]) => (passedThrough(text, host) ?? []).map(pciBus));
+    const buses = family(config, passedDevice).flatMap(([, text]) => (passedThrough(text, host) ?? []).map(pciBus));
     return [...new Set(buses)].flatMap((item) => (item === null ? [] : [{ resource: device, item, amount: 1 }]));
   },
 
   backups: (_config, instance) => backupLines(instance),
 };
+
+const rows = Object.entries(measures);
 
 /** Backups are counted for each vmid, also when its guest is gone. */
 function backupLines({ vmid, backups = [], leftBackups = [] }: Instance): Line[] {
@@ -150,16 +152,15 @@ function measured(instance: Instance, extra: readonly string[]): Usage {
   if (instance.absent) return { lines: [...backupLines(instance), ...volumes.lines], unknown: volumes.unknown };
   const unknown: Unknown[] = [];
   const lines: Line[] = [];
-  const rows: [string, Measure][] = [
-    ...Object.entries(measures),
-    ...extra.map((key): [string, Measure] => [key, numericKey(key)]),
-  ];
-  for (const [resource, measure] of rows) {
-    const of = (config: Config) => countable(resource, measure(config, instance));
-    const [now, later] = [of(instance.current), of(instance.next)];
-    for (const outcome of new Set([now, later]))
-      if (typeof outcome === 'string') unknown.push({ resource, reason: outcome });
-    lines.push(...larger(typeof now === 'string' ? [] : sum(now), typeof later === 'string' ? [] : sum(later)));
+  for (const [resource, measure] of [...rows, ...extra.map((key) => [key, numericKey(key)] as const)]) {
+    const of = (config: Config): readonly Line[] => {
+      const outcome = countable(resource, measure(config, instance));
+      if (typeof outcome !== 'string') return sum(outcome);
+      unknown.push({ resource, reason: outcome });
+      return [];
+    };
+    const now = of(instance.current);
+    lines.push(...(instance.next === instance.current ? now : larger(now, of(instance.next))));
   }
   return { lines: [...lines, ...volumes.lines], unknown: dedupe([...unknown, ...volumes.unknown]) };
 }
@@ -281,8 +282,10 @@ function count(text: string): number | null {
   return /^\+?\d{1,15}$/.test(text) ? Number(text) : null;
 }
 
-function family(config: Config, prefix: string): [string, string][] {
-  const name = new RegExp(`^${prefix}\\d+$`);
+const networkCard = /^net\d+$/;
+const passedDevice = /^hostpci\d+$/;
+
+function family(config: Config, name: RegExp): [string, string][] {
   return Object.entries(config).filter(([key]) => name.test(key));
 }
 
