@@ -38,16 +38,15 @@ export class Memory {
    * another node may hold one of the same name, which counts as well.
    */
   volumes(vmid: number, node: string): ReadonlyMap<string, Volume> {
-    const places = [...(this.#parts.get(vmid)?.content ?? [])];
-    return new Map(
-      places.flatMap(([place, { value }]) => {
-        const [where, storage] = place.split('/');
-        const beside = storage === undefined || where === node ? undefined : where;
-        return value.volumes.map((volume) =>
-          beside === undefined ? [volume.volid, volume] : [`${volume.volid} at ${place}`, { ...volume, node: beside }],
-        );
-      }),
-    );
+    const found = new Map<string, Volume>();
+    for (const [place, { value }] of this.#parts.get(vmid)?.content ?? []) {
+      const [where, storage] = place.split('/');
+      for (const volume of value.volumes) {
+        if (storage === undefined || where === node) found.set(volume.volid, volume);
+        else found.set(`${volume.volid} at ${place}`, { ...volume, node: where ?? '' });
+      }
+    }
+    return found;
   }
 
   /** Whether what a place holds of the vmid was read. */
