@@ -49,12 +49,13 @@ function disturbances({ ledger, counted }: Gate, subject: Subject, changes: read
     const { vmid } = change.before;
     const after = afterOf(policy, change);
     const grown = [...grownIn(after, change.before, counted)];
-    const copiesMore = !copiedFrom(after).isSubsetOf(copiedFrom(change.before));
     const savedElsewhere = !memoryOf(after).isSubsetOf(memoryOf(change.before));
     const kinds = [isBackup, isOther].filter((kind) => grown.some(kind) || (savedElsewhere && kind === isOther));
     const growing = kinds.flatMap((kind) => ledger.growing(vmid, kind));
-    const copying = policy.changesCopies === true || copiesMore || grown.some(isOther) ? ledger.copying(vmid) : [];
-    return { vmid, by: [...growing, ...copying] };
+    const copying = ledger.copying(vmid);
+    const reachesCopies = () =>
+      policy.changesCopies === true || grown.some(isOther) || !copiedFrom(after).isSubsetOf(copiedFrom(change.before));
+    return { vmid, by: [...growing, ...(copying.length > 0 && reachesCopies() ? copying : [])] };
   });
   for (const vmid of policy.copiesSources === true ? sources : []) {
     found.push({ vmid, by: ledger.changing(vmid, isBackup) });

@@ -4,6 +4,7 @@
  * All totals live in memory and are rebuilt from SQLite at start; a decision is memory plus one durable insert.
  */
 
+import { isDeepStrictEqual } from 'node:util';
 import type { Database } from 'better-sqlite3';
 import { ConflictError, ForbiddenError } from '../errors.ts';
 import type { GuestType } from '../pve/instance.ts';
@@ -261,7 +262,8 @@ export class Ledger {
   /** Takes in a read of one instance; false when it began too early to speak for it and was thrown away. */
   see(found: Sighting | Absence, stamp: Stamp): boolean {
     if (!this.isCurrent(found.vmid, stamp)) return false;
-    this.#change(found.vmid, listingOf(found), (account) => this.#take(account, found));
+    if (!isKnown(this.#accounts.get(found.vmid), found))
+      this.#change(found.vmid, listingOf(found), (account) => this.#take(account, found));
     return true;
   }
 
@@ -598,6 +600,14 @@ const readsEndWithin = 10 * 60 * 1000;
 /** Where an instance was found; of one that is gone the type is not known any more. */
 function listingOf(found: Sighting | Absence): Listing {
   return 'gone' in found ? { vmid: found.vmid, node: found.node, type: 'qemu', pool: undefined } : found;
+}
+
+/** Whether a read found a guest as it was last seen, which most reads do. */
+function isKnown(account: Account | undefined, found: Sighting | Absence): boolean {
+  if (account?.present !== true || 'gone' in found) return false;
+  const { type, node, pool, birth, usage } = found;
+  const isSame = account.type === type && account.node === node && account.pool === pool && account.birth === birth;
+  return isSame && isDeepStrictEqual(account.seen, usage);
 }
 
 /** Whether the same users pay, for the same guest. */

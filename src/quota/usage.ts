@@ -151,17 +151,18 @@ function measured(instance: Instance, extra: readonly string[]): Usage {
   const volumes = volumesOf(instance);
   if (instance.absent) return { lines: [...backupLines(instance), ...volumes.lines], unknown: volumes.unknown };
   const unknown: Unknown[] = [];
-  const lines: Line[] = [];
-  for (const [resource, measure] of [...rows, ...extra.map((key) => [key, numericKey(key)] as const)]) {
-    const of = (config: Config): readonly Line[] => {
+  const all = [...rows, ...extra.map((key) => [key, numericKey(key)] as const)];
+  const taken = (config: Config): readonly Line[] => {
+    const lines: Line[] = [];
+    for (const [resource, measure] of all) {
       const outcome = countable(resource, measure(config, instance));
-      if (typeof outcome !== 'string') return sum(outcome);
-      unknown.push({ resource, reason: outcome });
-      return [];
-    };
-    const now = of(instance.current);
-    lines.push(...(instance.next === instance.current ? now : larger(now, of(instance.next))));
-  }
+      if (typeof outcome === 'string') unknown.push({ resource, reason: outcome });
+      else lines.push(...outcome);
+    }
+    return sum(lines);
+  };
+  const now = taken(instance.current);
+  const lines = instance.next === instance.current ? now : larger(now, taken(instance.next));
   return { lines: [...lines, ...volumes.lines], unknown: dedupe([...unknown, ...volumes.unknown]) };
 }
 
