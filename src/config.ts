@@ -269,18 +269,19 @@ function checkConfig(input: unknown, directory: string, readable: boolean): Chec
     ...checked.faults,
     ...crossFaults(understood, importsOf(input), directory),
     ...faultsOfResources(isObject(input) ? input.resources : undefined),
-    ...(readable ? faultsOfFiles(understood) : []),
+    ...(readable ? faultsOfFiles(understood, input) : []),
   ];
   if (!fits(checked) || faults.length > 0) return { faults };
   const { $schema: _, ...config } = checked.value;
   return { value: config, faults: [] };
 }
 
-/** What is wrong with the files that are read at the start. */
-function faultsOfFiles({ application, backends }: Partial<Sections>): Fault[] {
-  const authorities = Object.entries(backends ?? {}).flatMap(([name, entry]) => {
-    const { ca } = kindOf(entry) === 'pve' ? (entry.config as UpstreamSettings) : {};
-    return ca === undefined ? [] : faultsOfAuthority(`backends.${name}.config.ca`, ca);
+/** What is wrong with the files that are read at the start, whatever else is wrong with those who name them. */
+function faultsOfFiles({ application }: Partial<Sections>, input: unknown): Fault[] {
+  const authorities = Object.entries(importsOf(input)).flatMap(([name, entry]) => {
+    const ca: unknown = Object(entry.config).ca;
+    const isRead = ['pve', 'ldap'].includes(kindOf(entry) ?? '') && typeof ca === 'string';
+    return isRead ? faultsOfAuthority(`backends.${name}.config.ca`, ca) : [];
   });
   return [...(application?.tls === undefined ? [] : readPair(application.tls).faults), ...authorities];
 }
@@ -306,13 +307,16 @@ function partly(input: unknown): Partial<Sections> {
   );
 }
 
-type Imports = Readonly<Record<string, { readonly import: string }>>;
+type Imports = Readonly<Record<string, { readonly import: string; readonly config: unknown }>>;
 
-/** What the backends import, also where their settings have faults. */
+/** What the backends import, with their settings as given, also where these have faults. */
 function importsOf(input: unknown): Imports {
   const backends = isObject(input) && isObject(input.backends) ? input.backends : {};
   return Object.fromEntries(
-    Object.entries(backends).map(([name, entry]) => [name, { import: isObject(entry) ? String(entry.import) : '' }]),
+    Object.entries(backends).map(([name, entry]) => {
+      const { import: kind = '', config } = Object(entry);
+      return [name, { import: String(kind), config }];
+    }),
   );
 }
 

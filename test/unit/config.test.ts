@@ -235,6 +235,18 @@ test.each([
   expect(() => loadConfig(file)).toThrow(`backends.pve.config.ca: ${problem}`);
 });
 
+test('files are looked at also where other settings of the same backend have faults, and those of LDAP too', () => {
+  const ca = '/nowhere/ca.pem';
+  const missing = `the file ${ca} cannot be read (ENOENT)`;
+  const ldap = { import: 'ldap', config: { ca } };
+  const faults = faultsOf(
+    old({ backends: { pve: { ...pve, config: { ...pve.config, ca, tokn: 1 } }, localdb, ldap } }),
+  );
+  expect(faults).toContain('backends.pve.config.tokn: unknown key (did you mean "token"?)');
+  expect(faults).toContain(`backends.pve.config.ca: ${missing}`);
+  expect(faults).toContain(`backends.ldap.config.ca: ${missing}`);
+});
+
 describe('a secret', () => {
   const withSecret = (uuid: unknown) =>
     old({ backends: { pve: { ...pve, config: { ...pve.config, token: { ...pve.config.token, uuid } } }, localdb } });
@@ -309,11 +321,12 @@ describe('the files in the repository', () => {
     );
   });
 
-  test('the template shows every key, has no secrets and only lacks its credentials', () => {
+  test('the template shows every key, has no secrets and only lacks its files', () => {
     const template = JSON.parse(readFileSync(join(root, 'template.config.json'), 'utf8'));
     const { properties } = configJsonSchema() as { properties: object };
     expect(Object.keys(template).toSorted()).toEqual(Object.keys(properties).toSorted());
-    expect(faultsOf(template).every((fault) => /^backends\.pve\.config\.\S+: the credential/.test(fault))).toBe(true);
+    const lacking = /^backends\.pve\.config\.\S+: the (?:credential .*|file .* cannot be read \(ENOENT\))/;
+    expect(faultsOf(template).filter((fault) => !lacking.test(fault))).toEqual([]);
     expect(() => loadConfig(join(root, 'template.config.json'), { secrets: 'unread' })).not.toThrow();
   });
 
