@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { addGuest } from '../../simulator/administrator.ts';
-import { range } from '../support/scale.ts';
+import { range, scale } from '../support/scale.ts';
 import { GiB, startSite } from '../support/site.ts';
 
 const plenty = {
@@ -14,11 +14,12 @@ const plenty = {
 } as const;
 
 test('a change costs at most 3 reads before it is forwarded, however many instances there are, and looking at the quota none', async () => {
+  const own = scale(100, 1000);
   await using site = await startSite({
     users: { carol: { ...plenty, vmid: [100_000, 199_999] } },
-    simulator: { seed: 'demo', guests: 9000 },
+    simulator: { seed: 'demo', guests: scale(900, 9000) },
   });
-  for (const n of range(1000)) {
+  for (const n of range(own)) {
     addGuest(site.cluster, {
       vmid: 100_000 + n,
       pool: 'carol',
@@ -36,7 +37,7 @@ test('a change costs at most 3 reads before it is forwarded, however many instan
     const forwarded = asked.findIndex(({ method, path }) => method !== 'GET' && path !== '/version');
     return asked.slice(0, forwarded).filter(({ method, path }) => method === 'GET' && path !== '/version').length;
   };
-  const vm = '/cluster/n1/qemu/100500';
+  const vm = '/cluster/n1/qemu/100050';
   expect(
     await reads(() => carol.post(`${vm}/resources`, { cores: 4, memory: 2048, proctype: 'host', boot: '' })),
   ).toBeLessThanOrEqual(3);
@@ -49,7 +50,7 @@ test('a change costs at most 3 reads before it is forwarded, however many instan
   await site.settled();
   const from = site.simulator.requests.length;
   const quota = await carol.get('/user/dynamic/resources');
-  expect(quota.body.cores.global.used).toBe(999 * 2 + 1);
-  expect(quota.body.ceph.global.used).toBe(999 * 8 * GiB);
+  expect(quota.body.cores.global.used).toBe((own - 1) * 2 + 1);
+  expect(quota.body.ceph.global.used).toBe((own - 1) * 8 * GiB);
   expect(site.simulator.requests.slice(from).filter(({ path }) => path !== '/version')).toEqual([]);
 });
