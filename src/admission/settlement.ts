@@ -122,7 +122,7 @@ export class Settlement {
       case 'task': {
         const task = await this.#taskEnd(reservation.id, ending.upid);
         this.#hurries.delete(reservation.id);
-        if (await this.#isOrderedOnly(reservation, ending.upid)) await this.#waitUntilOver(reservation);
+        if (await this.#goesOn(reservation, ending.upid)) await this.#waitUntilOver(reservation);
         await this.#settle(reservation, task?.exitstatus ?? 'the task is not known any more');
         return task;
       }
@@ -159,9 +159,13 @@ export class Settlement {
     );
   }
 
-  /** Whether a task has left guests where they were: those that are highly available move later, when PVE comes to it. */
-  async #isOrderedOnly(reservation: Reservation, upid: string): Promise<boolean> {
-    if (!/^(?:hamigrate|migrateall|bulkmigrate)$/.test(parseUpid(upid)?.type ?? '')) return false;
+  /**
+   * Whether what a task has begun goes on without it: guests that are highly available move later, when PVE comes to it,
+   * and of many guests each has a task of its own, which does not end with the one that began them all.
+   */
+  async #goesOn(reservation: Reservation, upid: string): Promise<boolean> {
+    if (!/^(?:hamigrate|migrateall|suspendall|bulk\w+)$/.test(parseUpid(upid)?.type ?? '')) return false;
+    if (await this.#hasRunningTask(reservation, 0)) return true;
     const looks = await this.#insist(() => this.#look(reservation));
     return looks.some(({ instance }, n) => instance !== null && instance.host.node !== reservation.aims[n]?.node);
   }
@@ -251,7 +255,7 @@ export class Settlement {
     return true;
   }
 
-  /** Whether a task runs that may be the call's; PVE began none for it after `until`. */
+  /** Whether a task runs that may be the call's; PVE began none for it after `until`, but for those that name its guests. */
   async #hasRunningTask(reservation: Reservation, until = Number.POSITIVE_INFINITY): Promise<boolean> {
     const { aims, madeAt } = reservation;
     const vmids = new Set(aims.map(({ vmid }) => vmid));

@@ -3,7 +3,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { addBackup, addGuest, addVolume, destroyGuest, holdings, publish } from '../../simulator/administrator.ts';
 import { expectRefused, expectTruth, type Metered, metered } from '../support/metered.ts';
-import { GiB, type Site, startSite, until } from '../support/site.ts';
+import { GiB, MiB, type Site, startSite, until } from '../support/site.ts';
 
 let site: Site;
 let alice: Metered;
@@ -342,6 +342,27 @@ describe('calls about many guests', () => {
     expect(said.status, said.text).toBe(200);
     await site.refresh();
     expect(site.booked('alice')).toMatchObject({ 'backups 100': 1, 'backups 101': 1 });
+  });
+
+  test('count as long as what they have begun for one of them goes on without them', async () => {
+    const { tasks } = site.cluster;
+    const { settlement } = site.server;
+    tasks.pace = 'by hand';
+    const saving = alice.post('/nodes/n1/suspendall', { vms: 100 });
+    await until('it is followed', () => settlement.open === 1);
+    const [all] = tasks.running();
+    const state = { volid: 'ceph:vm-100-state-suspend', content: 'images', bytes: (2 * 1024 + 500) * MiB } as const;
+    const run = () => void addVolume(site.cluster, state);
+    const one = tasks.start({ node: 'n1', type: 'qmsuspend', id: '100', caller: { user: 'root@pam' }, run });
+    const asked = () => site.simulator.requests.filter(({ path }) => path === '/nodes/n1/tasks').length;
+    const before = asked();
+    tasks.stop(all?.upid ?? '');
+    await until('its end is known', () => settlement.open === 0 || asked() > before);
+    expect(settlement.open).toBe(1);
+    tasks.finish(one);
+    tasks.pace = 'at once';
+    expect((await saving).status).toBe(200);
+    expectTruth(site, 'alice', own);
   });
 
   test('go through when all is theirs', async () => {
