@@ -36,6 +36,7 @@ function options() {
         guests: { type: 'string', default: '0' },
         tls: { type: 'boolean', default: false },
         check: { type: 'boolean', default: false },
+        help: { type: 'boolean', short: 'h', default: false },
       },
     });
     // A tour needs no fixed addresses, so it runs beside anything.
@@ -46,6 +47,7 @@ function options() {
       guests: number('--guests', values.guests, 1_000_000),
       tls: values.tls,
       check: values.check,
+      help: values.help,
     };
   } catch (error) {
     throw new UsageError(error instanceof Error ? error.message : String(error));
@@ -157,7 +159,11 @@ function introduce(url: string, pveUrl: string, identity: Identity | undefined):
 }
 
 async function main(): Promise<number> {
-  const { port, pvePort, guests, tls, check } = options();
+  const { port, pvePort, guests, tls, check, help } = options();
+  if (help) {
+    console.log(usage);
+    return 0;
+  }
   const directory = mkdtempSync(join(tmpdir(), 'pve-quota-proxy-demo-'));
   const parts: Part[] = [];
   try {

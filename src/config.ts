@@ -6,7 +6,7 @@ import { isIP } from 'node:net';
 import { dirname, resolve } from 'node:path';
 import { z } from 'zod';
 import type { UserHandlers } from './backends/directory.ts';
-import { backendsSchema, faultsOfModules, kindOf } from './backends/index.ts';
+import { type BackendEntry, backendsSchema, faultsOfModules, kindOf } from './backends/index.ts';
 import { faultsOfNames, normaliseRecord, type RecordPatch, recordSchema } from './backends/normalise.ts';
 import type { Fault } from './errors.ts';
 import { isObject, JsonError, parseJson } from './json.ts';
@@ -399,7 +399,23 @@ export function hintsOf({
         ([name]) =>
           `handlers.users.realm: ${JSON.stringify(name)} has no backends ([]), so its users have what defaultuser gives and no more: name some, or leave it out`,
       ),
+    ...Object.entries(realm).flatMap(([name, names]) =>
+      names.flatMap((asked) => {
+        const own = realmOf(backends[asked]) ?? name;
+        return own === name
+          ? []
+          : [
+              `handlers.users.realm: ${JSON.stringify(name)} names ${JSON.stringify(asked)}, which has the users of the realm ${JSON.stringify(own)} and lets no others in: make them the same`,
+            ];
+      }),
+    ),
   ];
+}
+
+/** The one realm whose users a backend has, where its settings say so. */
+function realmOf(entry: BackendEntry | undefined): string | undefined {
+  const isDirectory = entry !== undefined && ['ldap', 'paasldap'].includes(kindOf(entry) ?? '');
+  return isDirectory ? (entry.config as { readonly realm: string }).realm : undefined;
 }
 
 /** The settings of the PVE that serves the instances. */

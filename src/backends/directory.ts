@@ -33,6 +33,7 @@ import {
   type Ask,
   faultsOfGroups,
   groupsWith,
+  isListed,
   type LimitedGroup,
   listedMembers,
   type MembersAt,
@@ -156,6 +157,11 @@ export class Directory {
     return faultsOfGroups(this.#groups);
   }
 
+  /** Whether the configuration has the limits of this group count. */
+  counts(group: GroupName): boolean {
+    return isListed(group, this.#options.users.groups);
+  }
+
   /** What the configuration says of groups to no effect, as far as the backends tell now. */
   async hints(): Promise<readonly string[]> {
     const isKnown = async (asked: readonly LoadedBackend[], group: GroupName): Promise<boolean> => {
@@ -179,7 +185,7 @@ export class Directory {
       const groups = await (async () => backend.getAllGroups?.(server))().catch(() => null);
       return Object.entries(groups ?? {})
         .filter(([, data]) => grantKeys.some((key) => keys.has(key) && Object.hasOwn(data, key)))
-        .filter(([group]) => !this.#groups.some((listed) => listed.name === group))
+        .filter(([group]) => !this.counts(parseGroupName(group)))
         .map(
           ([group]) =>
             `handlers.users.groups does not name ${JSON.stringify(group)}, for which "${name}" has limits: they count for nobody`,

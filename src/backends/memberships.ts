@@ -8,6 +8,7 @@ import {
   formatGroupName,
   formatUserName,
   type GroupName,
+  parseGroupName,
   type UserName,
 } from './backend.ts';
 import type { LoadedBackend } from './index.ts';
@@ -30,6 +31,11 @@ export function faultsOfGroups(groups: readonly LimitedGroup[]): Fault[] {
       field: 'handlers.users.groups',
       problem: `no backend for ${group.realm === undefined ? "PVE's own groups" : `the realm ${group.realm}`} can tell who is in ${JSON.stringify(name)} without the user's session`,
     }));
+}
+
+/** Whether the configuration has the limits of this group count. */
+export function isListed(group: GroupName, listed: readonly string[] = []): boolean {
+  return listed.some((text) => formatGroupName(parseGroupName(text)) === formatGroupName(group));
 }
 
 /** Whether a backend can tell who is in a group, from both sides. */

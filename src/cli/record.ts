@@ -3,6 +3,7 @@
 import { formatGroupName, isGroupName, parseGroupName, parseUserName } from '../backends/backend.ts';
 import { type BackendEntry, grantKeys, kindOf } from '../backends/index.ts';
 import type { Kind, LocalBackend } from '../backends/local.ts';
+import { isListed } from '../backends/memberships.ts';
 import { faultsOfNames, normaliseRecord, type RecordPatch } from '../backends/normalise.ts';
 import type { Config } from '../config.ts';
 import { isObject } from '../json.ts';
@@ -42,9 +43,7 @@ const namings: Readonly<Record<Kind, Naming>> = {
     example: 'a group name such as students@ldap, or lab for a group of PVE',
     name: (text) => (isGroupName(text) ? formatGroupName(parseGroupName(text)) : null),
     whyIdle: (name, { handlers: { users } }) =>
-      users.groups?.some((listed) => formatGroupName(parseGroupName(listed)) === name)
-        ? null
-        : 'handlers.users.groups does not name the group',
+      isListed(parseGroupName(name), users.groups) ? null : 'handlers.users.groups does not name the group',
   },
 };
 

@@ -113,6 +113,8 @@ test('what cannot be stored is refused before anything is changed', async () => 
   expect(half.body.allResponses).toMatchObject([{ outcome: 'untouched' }, { outcome: 'refused' }]);
   expect(refusalIn(await put({ cn: 'D' }, 'dora@ldap')).status).toBe(404);
   expect(refusalIn(await put({ cn: 'D' }, 'nobody@pve')).status).toBe(404);
+  const unlisted = await root.post('/access/groups/web', { cluster: '{"pools":{"web":true}}' });
+  expect(unlisted.body).toMatchObject({ ok: true, warning: expect.stringContaining('does not name web') });
   expect((await root.get('/access/users/alice@pve')).body).toEqual(before);
 });
 

@@ -29,6 +29,14 @@ test.each<[string, Part, readonly string[]]>([
     { ...right, backends: { ...backends, crm: {} } as unknown as Config['backends'] },
     ['backends: "crm" is used by no realm and no list: name it in handlers.users'],
   ],
+  [
+    'a directory of another realm',
+    {
+      ...withUsers({ realm: { ...users.realm, ad: ['ldap'] } }),
+      backends: { ...backends, ldap: { import: 'ldap', config: { realm: 'ldap' } } } as unknown as Config['backends'],
+    },
+    ['handlers.users.realm: "ad" names "ldap", which has the users of the realm "ldap"'],
+  ],
   ['a backend that is asked for lists alone', withUsers({ realm: {} }), []],
   [
     'a realm without backends',

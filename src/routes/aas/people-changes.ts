@@ -4,6 +4,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { Caller } from '../../admission/gate.ts';
 import {
   type BackendChange,
+  formatGroupName,
   formatUserName,
   type GroupName,
   isGroupName,
@@ -94,7 +95,10 @@ export function peopleChangeRoutes({ app, rooms, identify }: Surface): void {
       const attributes = given(readForm(request.body, grantFields));
       if (method === 'setGroup' && Object.keys(attributes).length === 0) throw nothingGiven(grantFields);
       mustBeRecord(attributes, config.resources);
-      return answer(reply, await make({ method, group, attributes }, caller, request));
+      const isIdle = Object.keys(attributes).length > 0 && !directory.counts(group);
+      const warning = `handlers.users.groups does not name ${formatGroupName(group)}, so its limits count for nobody`;
+      const result = await make({ method, group, attributes }, caller, request);
+      return answer(reply, result, isIdle ? { warning: plainText(warning) } : {});
     });
   }
 
