@@ -27,6 +27,7 @@ import {
   type UserName,
 } from './backend.ts';
 import { applyAll, type ChangeResult, stateAt } from './changes.ts';
+import { saidInVain } from './in-vain.ts';
 import { type BackendContext, type BackendEntries, grantKeys, type LoadedBackend, loadBackends } from './index.ts';
 import { believedFor, KeptAnswers } from './kept-answers.ts';
 import {
@@ -162,36 +163,10 @@ export class Directory {
     return isListed(group, this.#options.users.groups);
   }
 
-  /** What the configuration says of groups to no effect, as far as the backends tell now. */
-  async hints(): Promise<readonly string[]> {
-    const isKnown = async (asked: readonly LoadedBackend[], group: GroupName): Promise<boolean> => {
-      const found = await askAll(asked, async ({ backend }) => {
-        try {
-          return await backend.getGroup?.(group, server);
-        } catch {
-          return undefined;
-        }
-      });
-      return found.some((data) => data !== null);
-    };
-    const hints = await askAll(this.#groups, async ({ group, name, told }) => {
-      const nobody = `handlers.users.groups names ${JSON.stringify(name)}, and`;
-      if (!(await isKnown(told, group)))
-        return [`${nobody} there is no such group: see how it is written, or leave it out`];
-      if (await isKnown(granting(this.#all), group)) return [];
-      return [`${nobody} no backend has limits for it: give some with node . group set, or leave it out`];
-    });
-    const unlisted = await askAll(granting(this.#all), async ({ name, keys, backend }) => {
-      const groups = await (async () => backend.getAllGroups?.(server))().catch(() => null);
-      return Object.entries(groups ?? {})
-        .filter(([, data]) => grantKeys.some((key) => keys.has(key) && Object.hasOwn(data, key)))
-        .filter(([group]) => !this.counts(parseGroupName(group)))
-        .map(
-          ([group]) =>
-            `handlers.users.groups does not name ${JSON.stringify(group)}, for which "${name}" has limits: they count for nobody`,
-        );
-    });
-    return [...hints, ...unlisted].flat();
+  /** What is configured or recorded to no effect, as far as the backends tell now. */
+  hints(): Promise<readonly string[]> {
+    const [pve] = this.#named([this.#options.pve]);
+    return saidInVain({ groups: this.#groups, deciding: granting(this.#all), pve });
   }
 
   /** Grows whenever a backend that can tell has told of a change. */

@@ -197,6 +197,16 @@ describe('groups that carry limits', () => {
     ]);
   });
 
+  test.each([
+    [{ 'alice@pve': {} }, [/^PVE knows no alcie@pve, of whom "localdb" has records: see how they are written/]],
+    [{ 'alice@pve': {}, 'alcie@pve': {} }, []],
+    [null, []],
+  ])('are hinted at beside records of whom PVE does not know, if it knows %j', async (known, hints) => {
+    const written = deciding({ 'alice@pve': backup(1), 'alcie@pve': backup(2) }, {});
+    const directory = directoryOf({ localdb: written, ldap, pve: { ...pve, getAllUsers: () => known } }, []);
+    expect(await directory.hints()).toEqual(hints.map((hint) => expect.stringMatching(hint)));
+  });
+
   test('are the listed ones alone', async () => {
     expect((await directoryOf({ localdb, ldap, pve }, listed).record(bob)).cluster.admin).toBe(false);
     expect((await directoryOf({ localdb, ldap, pve }, [...listed, 'cinema@ldap']).record(bob)).cluster.admin).toBe(
