@@ -163,10 +163,20 @@ export class Directory {
     return isListed(group, this.#options.users.groups);
   }
 
-  /** What is configured or recorded to no effect, as far as the backends tell now. */
-  hints(): Promise<readonly string[]> {
+  /** Which backends cannot tell who may go on, and what is configured or recorded to no effect, as far as they all tell now. */
+  async hints(): Promise<readonly string[]> {
     const [pve] = this.#named([this.#options.pve]);
-    return saidInVain({ groups: this.#groups, deciding: granting(this.#all), pve });
+    const troubles = askAll(Object.keys(this.#options.users.realm), (realm) =>
+      this.mustAdmit({ id: 'nobody', realm }).then(
+        () => [],
+        (error: Error) =>
+          error instanceof UnauthenticatedError ? [] : [`nobody of the realm ${realm} is let in: ${error.message}`],
+      ),
+    );
+    return [
+      ...(await troubles).flat(),
+      ...(await saidInVain({ groups: this.#groups, deciding: granting(this.#all), pve })),
+    ];
   }
 
   /** Grows whenever a backend that can tell has told of a change. */

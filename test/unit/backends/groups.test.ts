@@ -293,6 +293,16 @@ describe('groups that carry limits', () => {
   });
 });
 
+test('a backend that cannot tell who may go on is told at start, with what it says', async () => {
+  const admitting = (admits: Backend['admits']) =>
+    directoryOf({ localdb: deciding({}, {}), ldap: { ...ldap, ...(admits && { admits }) }, pve }, []).hints();
+  const refused = () => Promise.reject(new UpstreamBrokenError('The account cn=proxy of "bind" is refused'));
+  expect(await admitting(refused)).toEqual([
+    'nobody of the realm ldap is let in: Backend "ldap": The account cn=proxy of "bind" is refused',
+  ]);
+  for (const known of [() => false, () => true, undefined]) expect(await admitting(known)).toEqual([]);
+});
+
 test('a user who is disabled or gone has no record to act with, and pays all the same', async () => {
   let [now, active] = [0, true];
   const disabling = telling({}, { admits: () => active });
