@@ -106,7 +106,10 @@ const rate = z.number().positive();
 
 const clientsync = z
   .strictObject({
-    resourcetypes: z.array(z.enum(['lxc', 'qemu', 'node', 'storage', 'pool', 'sdn'])).default(['lxc', 'qemu', 'node']),
+    resourcetypes: z
+      .array(z.enum(['lxc', 'qemu', 'node', 'storage', 'pool', 'sdn']))
+      .default(['lxc', 'qemu', 'node'])
+      .describe('What dashboards follow.'),
     schemes: z
       .strictObject({
         always: scheme,
@@ -118,6 +121,7 @@ const clientsync = z
             'max-rate': rate.default(60),
           })
           .refine((rates) => rates['min-rate'] <= rates['max-rate'], { error: expected('min-rate <= max-rate') })
+          .describe('By WebSocket, looking every so many seconds: the least and the most that a dashboard may ask for.')
           .prefault({}),
       })
       .prefault({}),

@@ -80,15 +80,19 @@ function read(value: z.output<typeof source>): string {
     );
   }
   if (/^\.\.?$|[/\0]/.test(value.credential)) throw new Error('a credential is a plain name without a slash');
-  return readSecretFile(join(directory, value.credential));
+  return readSecretFile(
+    join(directory, value.credential),
+    `: the unit needs LoadCredential=${value.credential}:/path/of/the/file`,
+  );
 }
 
-function readSecretFile(file: string): string {
+function readSecretFile(file: string, remedy = ''): string {
   let text: string;
   try {
     text = readFileSync(file, 'utf8');
   } catch (error) {
-    throw new Error(`the file ${file} cannot be read (${(error as NodeJS.ErrnoException).code ?? 'unknown reason'})`);
+    const { code = 'unknown reason' } = error as NodeJS.ErrnoException;
+    throw new Error(`the file ${file} cannot be read (${code})${remedy}`);
   }
   // An editor leaves a newline at the end, which is no part of the secret.
   return filled(text.replace(/\r?\n$/, ''), `the file ${file} is empty`);

@@ -34,7 +34,10 @@ export interface ListResource extends Presented {
 export type Resource = AmountResource | ListResource;
 export type Resources = Readonly<Record<string, Resource>>;
 
-const presented = { display: z.boolean().default(true), category: z.string().default('') };
+const presented = {
+  display: z.boolean().default(true).describe('Whether dashboards show it.'),
+  category: z.string().default('').describe('The heading it is shown under.'),
+};
 
 const amount = {
   ...presented,
@@ -42,9 +45,10 @@ const amount = {
   multiplier: z
     .int()
     .positive({ error: expected('a whole number above 0') })
-    .default(1),
-  base: z.literal([1000, 1024]).default(1024),
-  compact: z.boolean().default(false),
+    .default(1)
+    .describe('A quota number times this is the real amount, in "unit": bytes, cores, bytes per second.'),
+  base: z.literal([1000, 1024]).default(1024).describe('Of the prefixes it is shown with: k, M or Ki, Mi.'),
+  compact: z.boolean().default(false).describe('Whether it is shown with prefixes.'),
   unit: z.string().default(''),
 };
 
@@ -53,12 +57,22 @@ const slotPrefix = z.enum(['rootfs', 'mp', 'ide', 'sata', 'scsi', 'virtio', 'efi
 
 const resource = z.discriminatedUnion('type', [
   z.strictObject({ type: z.literal('numeric'), ...amount }),
-  z.strictObject({ type: z.literal('storage'), ...amount, disks: z.array(slotPrefix).exactOptional() }),
+  z.strictObject({
+    type: z.literal('storage'),
+    ...amount,
+    disks: z
+      .array(slotPrefix)
+      .exactOptional()
+      .describe('The kinds of drives that dashboards may put there; none without it.'),
+  }),
   z.strictObject({
     type: z.literal('list'),
     ...presented,
     name: z.string().exactOptional(),
-    whitelist: z.boolean().default(true),
+    whitelist: z
+      .boolean()
+      .default(true)
+      .describe('true: nothing but what the list of a user names; false: all but that.'),
   }),
 ]);
 

@@ -262,6 +262,9 @@ describe('a secret', () => {
       expect(read({ env: 'CONFIG_TEST_SECRET' })).toBe('from-the-environment');
       expect(read({ file: join(directory, 'credentials', 'token') })).toBe('from-a-file');
       expect(read({ credential: 'token' })).toBe('from-a-file');
+      expect(faultsOf(withSecret({ credential: 'root' }))).toEqual([
+        expect.stringMatching(/credentials\/root cannot be read \(ENOENT\): the unit needs LoadCredential=root:/),
+      ]);
     } finally {
       delete process.env.CONFIG_TEST_SECRET;
       delete process.env.CREDENTIALS_DIRECTORY;
