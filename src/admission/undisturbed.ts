@@ -47,15 +47,16 @@ function disturbances({ ledger, counted }: Gate, subject: Subject, changes: read
   const changed = policy.kind === 'create' ? [] : changes;
   const found = changed.map((change): Disturbance => {
     const { vmid } = change.before;
+    const copying = ledger.copying(vmid);
+    if (!ledger.hasOpen(vmid) && copying.length === 0) return { vmid, by: [] };
     const after = afterOf(policy, change);
     const grown = [...grownIn(after, change.before, counted)];
+    const copiesMore = !copiedFrom(after).isSubsetOf(copiedFrom(change.before));
     const savedElsewhere = !memoryOf(after).isSubsetOf(memoryOf(change.before));
     const kinds = [isBackup, isOther].filter((kind) => grown.some(kind) || (savedElsewhere && kind === isOther));
     const growing = kinds.flatMap((kind) => ledger.growing(vmid, kind));
-    const copying = ledger.copying(vmid);
-    const reachesCopies = () =>
-      policy.changesCopies === true || grown.some(isOther) || !copiedFrom(after).isSubsetOf(copiedFrom(change.before));
-    return { vmid, by: [...growing, ...(copying.length > 0 && reachesCopies() ? copying : [])] };
+    const disturbed = policy.changesCopies === true || copiesMore || grown.some(isOther) ? copying : [];
+    return { vmid, by: [...growing, ...disturbed] };
   });
   for (const vmid of policy.copiesSources === true ? sources : []) {
     found.push({ vmid, by: ledger.changing(vmid, isBackup) });
@@ -65,7 +66,7 @@ function disturbances({ ledger, counted }: Gate, subject: Subject, changes: read
 
 /** The volumes that a copy of an instance would be made of: those in its slots, but for unused ones and CD-ROMs. */
 function copiedFrom({ type, current, next }: Instance): ReadonlySet<string> {
-  const drives = [...new Set([current, next])].flatMap((config) =>
+  const drives = [current, next].flatMap((config) =>
     [...drivesOf(type, config)].map(([slot, drive]) => ({ slot, drive, text: config[slot] ?? '' })),
   );
   return new Set(
