@@ -162,16 +162,6 @@ async function serve(
   };
   const app = buildApp(config, rooms, health);
 
-  void awaitTokenRights(upstream, settings.token, { log, signal: stopping.signal }).then(() => {
-    if (stopping.signal.aborted) return;
-    entitled = true;
-    rounds.start();
-    settlement.resume();
-    void directory.hints().then((hints) => {
-      for (const hint of hints) log.warn(hint);
-    });
-  });
-
   const server: Server = {
     get url() {
       return app.listeningOrigin;
@@ -211,6 +201,15 @@ async function serve(
     await server.close(0);
     throw unheard(error, host, port);
   }
+  void awaitTokenRights(upstream, settings.token, { log, signal: stopping.signal }).then(() => {
+    if (stopping.signal.aborted) return;
+    entitled = true;
+    rounds.start();
+    settlement.resume();
+    void directory.hints().then((hints) => {
+      for (const hint of hints) log.warn(hint);
+    });
+  });
   return server;
 }
 
@@ -227,6 +226,7 @@ function unheard(error: unknown, host: string, port: number): unknown {
       problem: `${port} is for root alone on this machine: choose one above 1023`,
     },
     EADDRNOTAVAIL: { field: 'application.listenHost', problem: elsewhere },
+    EINVAL: { field: 'application.listenHost', problem: elsewhere },
     ENOTFOUND: { field: 'application.listenHost', problem: elsewhere },
   };
   const fault = faults[String((error as NodeJS.ErrnoException).code)];

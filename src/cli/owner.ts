@@ -3,11 +3,12 @@
 import { claimOf } from '../admission/payers.ts';
 import { parseUserName } from '../backends/backend.ts';
 import { type Directory, openDirectory } from '../backends/directory.ts';
-import { loadConfig, pveSettings } from '../config.ts';
+import { type Config, loadConfig, pveSettings } from '../config.ts';
 import { call, succeeded } from '../pve/call.ts';
 import { type Guest, readResources } from '../pve/listing.ts';
 import { createUpstream } from '../pve/upstream.ts';
 import { Ledger } from '../quota/ledger.ts';
+import type { UserRecord } from '../quota/record.ts';
 import { openDatabase } from '../store/database.ts';
 import { type Command, UsageError } from './command.ts';
 import { table } from './table.ts';
@@ -52,11 +53,15 @@ export const ownerCommands: readonly Command[] = [
   },
 ];
 
+interface Found {
+  readonly config: Config;
+  readonly ledger: Ledger;
+  readonly guests: readonly Guest[];
+  readonly records: ReadonlyMap<string, UserRecord>;
+}
+
 /** The ledger with every guest that PVE lists now; the server may be running meanwhile and sees what is recorded. */
-async function withPayers<T>(
-  configFile: string,
-  use: (found: { ledger: Ledger; guests: readonly Guest[] }) => Promise<T>,
-): Promise<T> {
+export async function withPayers<T>(configFile: string, use: (found: Found) => Promise<T> | T): Promise<T> {
   const config = loadConfig(configFile);
   const log = {
     info: () => {},
@@ -72,8 +77,9 @@ async function withPayers<T>(
     const ledger = new Ledger(database);
     const { guests } = readResources(answer.data);
     for (const guest of guests) ledger.list(guest, ledger.stamp());
-    ledger.setClaims([...(await directory.records())].flatMap(([user, record]) => claimOf(user, record)));
-    return await use({ ledger, guests });
+    const records = await directory.records();
+    ledger.setClaims([...records].flatMap(([user, record]) => claimOf(user, record)));
+    return await use({ config, ledger, guests, records });
   } finally {
     await directory?.close();
     await upstream.close();

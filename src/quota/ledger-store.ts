@@ -91,6 +91,15 @@ export interface Decision {
   readonly detail: unknown;
 }
 
+/** A decision as it is kept, and what became of it. */
+export interface KeptDecision extends Decision {
+  /** In ms since 1970. */
+  readonly at: number;
+  readonly upid: string | undefined;
+  /** Absent while the change is under way, and where it was refused. */
+  readonly outcome: string | undefined;
+}
+
 /**
  * Reads and writes the ledger's tables. Every method is one durable transaction. What has happened in PVE is not undone
  * by a full disk: while the database cannot be written, `open` refuses, and what else there is to write is owed.
@@ -115,6 +124,18 @@ export class LedgerStore {
       present: present === 1,
       seen: seen === null ? null : JSON.parse(seen),
     }));
+  }
+
+  /** The decisions that are kept, the oldest first: all of them, or those by one user, or about one vmid. */
+  *decisions(about?: string | number): IterableIterator<KeptDecision> {
+    for (const { vmid, detail, upid, outcome, ...row } of this.#sql.decisions.iterate({ about: about ?? null }))
+      yield {
+        ...row,
+        vmid: vmid ?? undefined,
+        detail: JSON.parse(detail),
+        upid: upid ?? undefined,
+        outcome: outcome ?? undefined,
+      };
   }
 
   /** The recorded payers, by vmid. */
@@ -327,6 +348,18 @@ interface InstanceRow {
   readonly seen: string | null;
 }
 
+interface DecisionRow {
+  readonly at: number;
+  readonly user: string;
+  readonly address: string;
+  readonly call: string;
+  readonly vmid: number | null;
+  readonly verdict: string;
+  readonly detail: string;
+  readonly upid: string | null;
+  readonly outcome: string | null;
+}
+
 /** What a reservation is about, as JSON. */
 interface ReservationTexts {
   readonly aims: string;
@@ -385,6 +418,9 @@ function prepare(db: Database) {
 
     addDecision: sql<object>(
       'INSERT INTO decision (at, user, address, call, vmid, verdict, detail, reservation) VALUES (@at, @user, @address, @call, @vmid, @verdict, @detail, @reservation)',
+    ),
+    decisions: sql<{ about: string | number | null }, DecisionRow>(
+      'SELECT at, user, address, call, vmid, verdict, detail, upid, outcome FROM decision WHERE @about IS NULL OR user = @about OR vmid = @about ORDER BY id',
     ),
     decisionUpid: sql<Id & { upid: string }>('UPDATE decision SET upid = @upid WHERE reservation = @id'),
     decisionOutcome: sql<Id & { outcome: string }>('UPDATE decision SET outcome = @outcome WHERE reservation = @id'),
