@@ -420,7 +420,7 @@ function prepare(db: Database) {
       'INSERT INTO decision (at, user, address, call, vmid, verdict, detail, reservation) VALUES (@at, @user, @address, @call, @vmid, @verdict, @detail, @reservation)',
     ),
     decisions: sql<{ about: string | number | null }, DecisionRow>(
-      'SELECT at, user, address, call, vmid, verdict, detail, upid, outcome FROM decision WHERE @about IS NULL OR user = @about OR vmid = @about ORDER BY id',
+      'SELECT at, user, address, call, vmid, verdict, detail, upid, outcome FROM decision WHERE @about IS NULL OR user = @about OR vmid = @about ORDER BY at, id',
     ),
     decisionUpid: sql<Id & { upid: string }>('UPDATE decision SET upid = @upid WHERE reservation = @id'),
     decisionOutcome: sql<Id & { outcome: string }>('UPDATE decision SET outcome = @outcome WHERE reservation = @id'),
