@@ -12,7 +12,7 @@ import { table } from './table.ts';
 export const usageCommand: Command = {
   name: 'usage',
   usage: '[USER]',
-  summary: 'what each user holds of each limit; of one user also which guests hold it, and what is not settled yet',
+  summary: 'what each user holds of each limit; of one user all limits, and which guests hold what',
   run: ({ args: [user, ...more], configFile, print }) => {
     if (more.length > 0) throw new UsageError('Expected: usage [USER]');
     return withPayers(configFile, ({ config: { resources }, ledger, records }) => {
@@ -24,7 +24,7 @@ export const usageCommand: Command = {
           Object.entries({ global, ...nodes }).flatMap(([scope, standing]) =>
             [standing]
               .flat()
-              .filter(({ used }) => used > 0)
+              .filter(({ used, max }) => used > 0 || (user !== undefined && max > 0))
               .map((held) => [name, resource, scope, ...amountsOf(held, resources[resource])]),
           ),
         ),

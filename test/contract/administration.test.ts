@@ -2,6 +2,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { commands } from '../../src/cli/commands.ts';
+import template from '../../template.config.json' with { type: 'json' };
 
 const guide = readFileSync('docs/administration.md', 'utf8');
 
@@ -43,3 +44,18 @@ test('the commands and files that the guide names are there', () => {
     expect([file, existsSync(file)]).toEqual([file, true]);
   for (const [, link = ''] of guide.matchAll(/\]\(([^)#:]+)\)/g)) expect(existsSync(join('docs', link))).toBe(true);
 });
+
+test("the guide's tenant gets limits of the template's resources, in its units", () => {
+  const [, tenant = ''] = /^quota user set ((?:.*\\\n)*.*)$/m.exec(guide) ?? [];
+  const limits = [...tenant.matchAll(/resources\.(\w+)\.global(?:\.max=(\d+))?/g)].map(([, name = '', max]) => {
+    const { multiplier = 1 } = { ...template.resources[name as keyof typeof template.resources] } as Multiplied;
+    return [name, max && Number(max) * multiplier];
+  });
+  expect(Object.fromEntries(limits)).toEqual({
+    ...{ cpu: undefined, cores: 16, memory: 32 * 2 ** 30, swap: 4 * 2 ** 30, local: 100 * 2 ** 30, network: 10 ** 9 },
+  });
+});
+
+interface Multiplied {
+  readonly multiplier?: number;
+}
