@@ -24,7 +24,8 @@ function startPeople(options: SiteOptions = {}): Promise<Site> {
 const json = (value: unknown) => JSON.stringify(value);
 
 test('an administrator adds, changes and removes a user, in PVE and in the local records at once', async () => {
-  await using site = await startPeople();
+  const { log, lines } = keepLog();
+  await using site = await startPeople({ log });
   const root = await site.signIn('root');
   const path = '/access/users/carol@pve';
   const cluster = json({ pools: { lab: true }, vmid: { min: 2000, max: 2010 } });
@@ -67,6 +68,15 @@ test('an administrator adds, changes and removes a user, in PVE and in the local
   expect((await root.get(path)).body).toEqual({ user: {} });
   await expect(site.signIn('carol', 'another-secret')).rejects.toThrow('401');
   expect(refusalIn(await root.delete(path))).toMatchObject({ status: 404 });
+
+  const told = lines.map((line) => JSON.parse(line)).filter(({ msg }) => msg === 'a user or group was changed');
+  expect(told.map(({ change }) => change.method)).toEqual(['addUser', 'setUser', 'setUser', 'delUser']);
+  expect(told[1]).toMatchObject({ by: 'root@pve', address: expect.any(String), status: 200 });
+  expect(told[1].change).toMatchObject({
+    user: { id: 'carol' },
+    attributes: { resources: { cores: { global: { max: 3 } } } },
+  });
+  expect(lines.join('')).not.toMatch(/(?:carol|another|root)-secret/);
 });
 
 test('a change that one backend refuses is nowhere, and the answer says what each of them did', async () => {

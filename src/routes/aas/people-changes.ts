@@ -19,6 +19,7 @@ import { BadRequestError, ForbiddenError, NotFoundError, NotReadyError } from '.
 import { isObject } from '../../json.ts';
 import type { Resources } from '../../quota/resources.ts';
 import { fits } from '../../schema.ts';
+import { masked } from '../../secret.ts';
 import { plainText } from '../edge.ts';
 import { type Field, flag, matching, optional, password, readForm } from './fields.ts';
 import { becomeOf, described, estateOf, isEmpty, type Leaving } from './leaving.ts';
@@ -130,8 +131,15 @@ export function peopleChangeRoutes({ app, rooms, identify }: Surface): void {
     return caller;
   }
 
-  function make(change: BackendChange, caller: Caller, request: FastifyRequest): Promise<ChangeResult> {
-    return directory.change(change, requesterOf(caller, request));
+  /** Who gave which limits and grants, the log alone shows later. */
+  async function make(change: BackendChange, caller: Caller, request: FastifyRequest): Promise<ChangeResult> {
+    const result = await directory.change(change, requesterOf(caller, request));
+    const { user: by } = caller;
+    rooms.log.info(
+      { by, address: request.ip, change: masked(change), status: result.status },
+      'a user or group was changed',
+    );
+    return result;
   }
 
   /** What shall become of the user's instances; null when the request does not say. */
