@@ -422,6 +422,26 @@ function realmOf(entry: BackendEntry | undefined): string | undefined {
   return isDirectory ? (entry.config as { readonly realm: string }).realm : undefined;
 }
 
+/** What the configuration names and PVE's lists do not show: each with its key, its value and what to do. */
+export function strangersIn(
+  { resources, useriso, backups }: Pick<Config, 'resources' | 'useriso' | 'backups'>,
+  { nodes, storages }: { readonly nodes: readonly string[]; readonly storages: readonly string[] },
+): readonly string[] {
+  const limited = Object.entries(resources).filter(([, { type }]) => type === 'storage');
+  const named: readonly (readonly [string, string | undefined, string, readonly string[]])[] = [
+    ...limited.map(([name]) => [`resources.${name}`, name, 'storage', storages] as const),
+    ['useriso.node', useriso?.node, 'node', nodes],
+    ['useriso.storage', useriso?.storage, 'storage', storages],
+    ['backups.storage', backups?.storage, 'storage', storages],
+  ];
+  return named
+    .filter(([, name, , known]) => name !== undefined && !known.includes(name))
+    .map(
+      ([field, name = '', kind, known]) =>
+        `${field}: PVE lists no ${kind} ${JSON.stringify(name)}${didYouMean(name, known)}: see how it is written, or leave it out`,
+    );
+}
+
 /** The settings of the PVE that serves the instances. */
 export function pveSettings({ backends, handlers }: Config): UpstreamSettings {
   // Checked when the configuration was loaded: the backend is there and of this kind.

@@ -14,7 +14,7 @@ import { Watch } from './admission/watch.ts';
 import { buildApp } from './app.ts';
 import { type Directory, openDirectory } from './backends/directory.ts';
 import { Sessions } from './backends/sessions.ts';
-import { type Config, hintsOf, pveSettings } from './config.ts';
+import { type Config, hintsOf, pveSettings, strangersIn } from './config.ts';
 import { ApiError, type Fault } from './errors.ts';
 import { makeLog } from './log.ts';
 import { Hosts } from './pve/hosts.ts';
@@ -206,9 +206,16 @@ async function serve(
     entitled = true;
     rounds.start();
     settlement.resume();
-    void directory.hints().then((hints) => {
-      for (const hint of hints) log.warn(hint);
-    });
+    const strangers = async () => {
+      await inventory.list();
+      const nodes = inventory.nodes.map(({ node }) => node);
+      return strangersIn(config, { nodes, storages: inventory.storages });
+    };
+    // Rounds tell of a PVE that is away.
+    for (const found of [directory.hints(), strangers().catch(() => [])])
+      void found.then((hints) => {
+        for (const hint of hints) log.warn(hint);
+      });
   });
   return server;
 }

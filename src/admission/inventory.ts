@@ -121,6 +121,11 @@ export class Inventory {
     return this.#frozen;
   }
 
+  /** The ids of all storages in the last list. */
+  get storages(): readonly string[] {
+    return [...new Set(this.#storages.map(({ storage }) => storage))];
+  }
+
   get nodes(): readonly ClusterNode[] {
     return this.#nodes;
   }

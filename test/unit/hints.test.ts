@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { type Config, hintsOf } from '../../src/config.ts';
+import { type Config, hintsOf, strangersIn } from '../../src/config.ts';
 import { resourcesSchema } from '../../src/quota/resources.ts';
 
 type Part = Parameters<typeof hintsOf>[0];
@@ -45,4 +45,16 @@ test.each<[string, Part, readonly string[]]>([
   ],
 ])('%s is hinted at with the key, the value and what to do', (_, config, hints) => {
   expect(hintsOf(config)).toEqual(hints.map((hint) => expect.stringContaining(hint)));
+});
+
+test('what PVE does not list is hinted at, with what was nearly meant', () => {
+  const resources = resourcesSchema.parse({ cores: { type: 'numeric' }, locl: { type: 'storage' } });
+  const found = { nodes: ['n1'], storages: ['local', 'nfs'] };
+  const [useriso, backups] = [{ node: 'node1', storage: 'nfs' }, { storage: 'tape' }];
+  expect(strangersIn({ resources, useriso, backups }, found)).toEqual([
+    'resources.locl: PVE lists no storage "locl" (did you mean "local"?): see how it is written, or leave it out',
+    'useriso.node: PVE lists no node "node1": see how it is written, or leave it out',
+    'backups.storage: PVE lists no storage "tape": see how it is written, or leave it out',
+  ]);
+  expect(strangersIn({ resources: {} }, found)).toEqual([]);
 });
