@@ -96,8 +96,13 @@ async function callsDuring({ play }: Act): Promise<readonly Required<Pick<FaultM
 function unexplained(written: readonly string[]): readonly string[] {
   const known = ['PveRefusal', 'TaskFailure', 'UpstreamBrokenError'];
   return written.filter((line) => {
-    const { level, err } = JSON.parse(line) as { readonly level: number; readonly err?: { readonly type: string } };
-    return (level >= 50 || err !== undefined) && !known.includes(err?.type ?? '');
+    const { level, err, reason } = JSON.parse(line) as {
+      readonly level: number;
+      readonly err?: { readonly type: string };
+      /** Why nothing may grow, which is the right thing to say of a token without rights. */
+      readonly reason?: string;
+    };
+    return (level >= 50 || err !== undefined) && !known.includes(err?.type ?? '') && reason === undefined;
   });
 }
 
