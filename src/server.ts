@@ -207,11 +207,11 @@ async function serve(
     rounds.start();
     settlement.resume();
     const strangers = async () => {
-      await inventory.list();
+      while (!inventory.ready) await delay(1000, undefined, { signal: stopping.signal });
       const nodes = inventory.nodes.map(({ node }) => node);
       return strangersIn(config, { nodes, storages: inventory.storages });
     };
-    // Rounds tell of a PVE that is away.
+    // A server that ends before it was ready has nothing to tell.
     for (const found of [directory.hints(), strangers().catch(() => [])])
       void found.then((hints) => {
         for (const hint of hints) log.warn(hint);
