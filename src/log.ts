@@ -21,7 +21,8 @@ export function makeLog(destination: DestinationStream, now: () => number = () =
     {
       serializers: { err: described },
       hooks: {
-        logMethod([first, ...more]: unknown[], method: LogFn, level) {
+        logMethod([given, ...more]: unknown[], method: LogFn, level) {
+          const first = given instanceof Error ? { err: given } : given;
           const write = (fields: unknown) => Reflect.apply(method, this, [fields, ...more]);
           if (level !== warning) return write(first);
           const key = [String(first), ...Object.values(Object(first)), ...more].join('\n');

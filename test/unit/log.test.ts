@@ -22,6 +22,15 @@ test('a warning that comes again and again is written once in five minutes, with
   expect(lines[0]).not.toHaveProperty('times');
 });
 
+test('an error that comes again is told with its message, also when it was given alone', () => {
+  const { log, lines, clock } = kept();
+  for (const now of [0, 300_000]) {
+    clock.now = now;
+    log.warn(new NotReadyError('the disk is full', 10), 'one');
+  }
+  expect(lines).toMatchObject([{ err: { message: 'the disk is full' } }, { err: { message: 'the disk is full' } }]);
+});
+
 test('whatever differs in message, error or fields is written, and so is all but warnings', () => {
   const { log, lines } = kept();
   log.warn({ vmid: 100, err: new Error('no route') }, 'one');
