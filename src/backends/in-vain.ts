@@ -34,7 +34,9 @@ async function aboutUnlisted(
   listed: readonly LimitedGroup[],
 ): Promise<string[]> {
   const groups = Object.entries((await answerOf(() => backend.getAllGroups?.(server))) ?? {});
-  const limited = groups.filter(([, data]) => grantKeys.some((key) => keys.has(key) && Object.hasOwn(data, key)));
+  const limited = groups.filter(([, data]) =>
+    grantKeys.some((key) => keys.has(key) && Object.hasOwn(Object(data), key)),
+  );
   return limited
     .filter(([group]) => !listed.some((one) => one.name === group))
     .map(

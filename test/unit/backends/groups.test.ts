@@ -197,6 +197,13 @@ describe('groups that carry limits', () => {
     ]);
   });
 
+  test('are hinted at also where a module lists a group of which it says nothing', async () => {
+    const careless = deciding({}, { lab: null as unknown as BackendData, 'cinema@ldap': backup(1) });
+    expect(await directoryOf({ localdb: careless, ldap, pve }, []).hints()).toEqual([
+      expect.stringMatching(/does not name "cinema@ldap"/),
+    ]);
+  });
+
   test.each([
     [{ 'alice@pve': {} }, [/^PVE knows no alcie@pve, of whom "localdb" has records: see how they are written/]],
     [{ 'alice@pve': {}, 'alcie@pve': {} }, []],
