@@ -59,6 +59,7 @@ test('an administrator adds, changes and removes a user, in PVE and in the local
   const password = await root.send('PUT', path, { password: 'another-secret', oldpassword: 'root-secret' });
   expect(password.body).toMatchObject({ ok: true, allResponses: [{ backend: 'pve' }] });
   await site.signIn('carol', 'another-secret');
+  expect(refusalIn(await root.send('PUT', path, { cn: 'A', password: 'third-secret' })).status).toBe(501);
 
   expect((await root.delete(path)).body).toMatchObject({
     ok: true,
@@ -69,14 +70,16 @@ test('an administrator adds, changes and removes a user, in PVE and in the local
   await expect(site.signIn('carol', 'another-secret')).rejects.toThrow('401');
   expect(refusalIn(await root.delete(path))).toMatchObject({ status: 404 });
 
-  const told = lines.map((line) => JSON.parse(line)).filter(({ msg }) => msg === 'a user or group was changed');
+  const changes = lines.map((line) => JSON.parse(line)).filter(({ change }) => change !== undefined);
+  expect(changes.filter(({ msg }) => msg === 'a change of users or groups failed')).toMatchObject([{ status: 501 }]);
+  const told = changes.filter(({ msg }) => msg === 'a user or group was changed');
   expect(told.map(({ change }) => change.method)).toEqual(['addUser', 'setUser', 'setUser', 'delUser']);
   expect(told[1]).toMatchObject({ by: 'root@pve', address: expect.any(String), status: 200 });
   expect(told[1].change).toMatchObject({
     user: { id: 'carol' },
     attributes: { resources: { cores: { global: { max: 3 } } } },
   });
-  expect(lines.join('')).not.toMatch(/(?:carol|another|root)-secret/);
+  expect(lines.join('')).not.toMatch(/(?:carol|another|third|root)-secret/);
 });
 
 test('a change that one backend refuses is nowhere, and the answer says what each of them did', async () => {

@@ -137,7 +137,7 @@ export function peopleChangeRoutes({ app, rooms, identify }: Surface): void {
     const { user: by } = caller;
     rooms.log.info(
       { by, address: request.ip, change: masked(change), status: result.status },
-      'a user or group was changed',
+      result.ok ? 'a user or group was changed' : 'a change of users or groups failed',
     );
     return result;
   }
