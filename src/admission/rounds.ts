@@ -47,10 +47,10 @@ export class Rounds {
     const { inventory, log, refresh } = this.#options;
     this.#every(refresh.resources, async () => {
       await inventory.list();
+      await this.#lookAtStale();
       if (this.#awaySince !== undefined)
         log.info({ seconds: Math.round((performance.now() - this.#awaySince) / 1000) }, 'PVE can be looked at again');
       this.#awaySince = undefined;
-      await this.#lookAtStale();
     });
     this.#every(refresh.storage, () => inventory.listStorages());
     this.#every(1, () => this.#continueSweep());
