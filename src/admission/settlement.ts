@@ -172,7 +172,6 @@ export class Settlement {
 
   /** The last status of a task once it has stopped; undefined when PVE does not know it (any more), nor its node. */
   async #taskEnd(id: ReservationId, upid: string): Promise<TaskStatus | undefined> {
-    const { inventory } = this.#options;
     const node = parseUpid(upid)?.node ?? '';
     let pause = pollFrom;
     for (;;) {
@@ -186,8 +185,7 @@ export class Settlement {
       if (succeeded(answer) && status?.status === 'stopped') return status;
       // So PVE answers for a UPID that it has no log of; any other refusal says nothing about the task.
       const isUnknown = answer.status === 400 && answer.errors?.upid !== undefined;
-      const isNodeGone = inventory.ready && !inventory.nodes.some((one) => one.node === node);
-      if (!succeeded(answer) && (isUnknown || isNodeGone)) return undefined;
+      if (!succeeded(answer) && (isUnknown || this.#isGone(node))) return undefined;
       await Promise.race([wait(pause, this.#stop.signal), hurried]);
       pause = Math.min(pollTo, pause * 1.5);
     }
@@ -234,15 +232,22 @@ export class Settlement {
     return aims.some(({ vmid }) => this.#options.ledger.growing(vmid, () => true).includes(id));
   }
 
-  /** The nodes of a call's instances and the one that it was sent to. */
+  /** Whether a node has left the cluster. */
+  #isGone(node: string): boolean {
+    const { inventory } = this.#options;
+    return inventory.ready && !inventory.nodes.some((one) => one.node === node);
+  }
+
+  /** The nodes of a call's instances and the one that it was sent to, but for those that have left the cluster. */
   #nodesOf({ aims, call: asked }: Reservation): ReadonlySet<string> {
     const [, sentTo] = /\/nodes\/([^/]+)\//.exec(`${asked}/`) ?? [];
     // PVE takes a file in on whichever node it was sent to, and copies it from there; so it does with calls that name none.
     const online = this.#options.inventory.nodes.flatMap(({ node, status }) => (status === 'online' ? [node] : []));
-    return new Set([
+    const nodes = [
       ...aims.flatMap(({ vmid, node }) => (isShelf(vmid) || sentTo === undefined ? online : [node])),
       ...(sentTo === undefined ? [] : [sentTo]),
-    ]);
+    ];
+    return new Set(nodes.filter((node) => !this.#isGone(node)));
   }
 
   /**

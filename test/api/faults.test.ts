@@ -80,6 +80,18 @@ test('a create that was lost before PVE acted is given back once PVE cannot act 
   expect((await alice.createVm(100, { cores: 4 })).status).toBe(200);
 });
 
+test('a create that was lost on a node which then leaves the cluster is given back', async () => {
+  await using site = await start();
+  const alice = await site.signIn('alice');
+  site.simulator.faults.add({ method: 'POST', path: '/nodes/{node}/qemu', kind: 'resetBefore' });
+  expect((await alice.createVm(100, { cores: 4 })).status).toBe(502);
+
+  site.cluster.nodes.delete('n1');
+  await site.server.inventory.list();
+
+  await until('PVE cannot act on it', () => site.booked('alice').cores === undefined);
+});
+
 test('a change whose answer is lost is settled when the configuration shows it', async () => {
   await using site = await start({ hold: 30 });
   const alice = await site.signIn('alice');
