@@ -120,7 +120,7 @@ export class Settlement {
         await this.#settle(reservation, ending.outcome, ending.refused);
         return undefined;
       case 'task': {
-        const task = await this.#taskEnd(reservation.id, ending.upid);
+        const task = await this.#taskEnd(reservation, ending.upid);
         this.#hurries.delete(reservation.id);
         if (await this.#goesOn(reservation, ending.upid)) await this.#waitUntilOver(reservation);
         await this.#settle(reservation, task?.exitstatus ?? 'the task is not known any more');
@@ -170,13 +170,13 @@ export class Settlement {
     return looks.some(({ instance }, n) => instance !== null && instance.host.node !== reservation.aims[n]?.node);
   }
 
-  /** The last status of a task once it has stopped; undefined when PVE does not know it (any more), nor its node. */
-  async #taskEnd(id: ReservationId, upid: string): Promise<TaskStatus | undefined> {
+  /** The last status of a task once it has stopped; undefined when PVE does not know it (any more), or its node can do no more. */
+  async #taskEnd(reservation: Reservation, upid: string): Promise<TaskStatus | undefined> {
     const node = parseUpid(upid)?.node ?? '';
     let pause = pollFrom;
     for (;;) {
       const { promise: hurried, resolve: hurry } = Promise.withResolvers<void>();
-      this.#hurries.set(id, () => {
+      this.#hurries.set(reservation.id, () => {
         pause = pollFrom;
         hurry();
       });
@@ -185,7 +185,7 @@ export class Settlement {
       if (succeeded(answer) && status?.status === 'stopped') return status;
       // So PVE answers for a UPID that it has no log of; any other refusal says nothing about the task.
       const isUnknown = answer.status === 400 && answer.errors?.upid !== undefined;
-      if (!succeeded(answer) && (isUnknown || this.#isGone(node))) return undefined;
+      if (!succeeded(answer) && (isUnknown || this.#isOut(node, reservation))) return undefined;
       await Promise.race([wait(pause, this.#stop.signal), hurried]);
       pause = Math.min(pollTo, pause * 1.5);
     }
@@ -232,14 +232,20 @@ export class Settlement {
     return aims.some(({ vmid }) => this.#options.ledger.growing(vmid, () => true).includes(id));
   }
 
-  /** Whether a node has left the cluster. */
-  #isGone(node: string): boolean {
-    const { inventory } = this.#options;
-    return inventory.ready && !inventory.nodes.some((one) => one.node === node);
+  /**
+   * Whether a node can do no more for a call: it has left the cluster, or is offline and its guests are elsewhere, to
+   * where they are only brought when it has been switched off.
+   */
+  #isOut(node: string, { aims }: Reservation): boolean {
+    const { ready, nodes, guests } = this.#options.inventory;
+    const status = nodes.find((one) => one.node === node)?.status;
+    if (status === 'offline') return aims.every(({ vmid }) => (guests.get(vmid)?.node ?? node) !== node);
+    return ready && status === undefined;
   }
 
-  /** The nodes of a call's instances and the one that it was sent to, but for those that have left the cluster. */
-  #nodesOf({ aims, call: asked }: Reservation): ReadonlySet<string> {
+  /** The nodes of a call's instances and the one that it was sent to, but for those that can do no more for it. */
+  #nodesOf(reservation: Reservation): ReadonlySet<string> {
+    const { aims, call: asked } = reservation;
     const [, sentTo] = /\/nodes\/([^/]+)\//.exec(`${asked}/`) ?? [];
     // PVE takes a file in on whichever node it was sent to, and copies it from there; so it does with calls that name none.
     const online = this.#options.inventory.nodes.flatMap(({ node, status }) => (status === 'online' ? [node] : []));
@@ -247,7 +253,7 @@ export class Settlement {
       ...aims.flatMap(({ vmid, node }) => (isShelf(vmid) || sentTo === undefined ? online : [node])),
       ...(sentTo === undefined ? [] : [sentTo]),
     ];
-    return new Set(nodes.filter((node) => !this.#isGone(node)));
+    return new Set(nodes.filter((node) => !this.#isOut(node, reservation)));
   }
 
   /**

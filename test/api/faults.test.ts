@@ -92,6 +92,22 @@ test('a create that was lost on a node which then leaves the cluster is given ba
   await until('PVE cannot act on it', () => site.booked('alice').cores === undefined);
 });
 
+test('a change that was lost with its node is settled where high availability has moved the guest', async () => {
+  await using site = await start();
+  const alice = await site.signIn('alice');
+  await alice.createVm(100, { cores: 2 });
+  site.simulator.faults.add({ method: 'POST', path: '/nodes/{node}/qemu/{vmid}/config', kind: 'resetBefore' });
+  expect((await alice.post('/cluster/n1/qemu/100/resources', larger)).status).toBe(502);
+
+  const [node, guest] = [site.cluster.nodes.get('n1'), site.cluster.guests.get(100)];
+  if (node === undefined || guest === undefined) throw new Error('there is no n1, or no guest');
+  site.cluster.nodes.set('n1', { ...node, online: false });
+  guest.node = 'n2';
+  await site.server.inventory.list();
+
+  await expectExact(site);
+});
+
 test('a change whose answer is lost is settled when the configuration shows it', async () => {
   await using site = await start({ hold: 30 });
   const alice = await site.signIn('alice');
