@@ -7,6 +7,7 @@
 import { setImmediate, setTimeout } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { type Answer, call, succeeded, type Upstream } from '../pve/call.ts';
+import { type Row, rowsIn } from '../pve/rows.ts';
 import { parseUpid, type TaskStatus } from '../pve/task.ts';
 import type { Ledger, Reservation, ReservationId } from '../quota/ledger.ts';
 import { isShelf } from '../quota/shelves.ts';
@@ -272,8 +273,8 @@ export class Settlement {
     const vmids = new Set(aims.map(({ vmid }) => vmid));
     for (const node of this.#nodesOf(reservation)) {
       const answer = await this.#ask('/nodes/{}/tasks', [node], { source: 'active' });
-      if (!succeeded(answer) || !Array.isArray(answer.data)) return true;
-      if (answer.data.some((task) => mayConcern(task, vmids, madeAt, until))) return true;
+      const tasks = succeeded(answer) ? rowsIn(answer.data) : null;
+      if (tasks === null || tasks.some((task) => mayConcern(task, vmids, madeAt, until))) return true;
     }
     return false;
   }
@@ -315,17 +316,11 @@ const filedElsewhere = /^(?:qmclone|vzclone|vzdump|imgcopy|download|ociregistryp
 /** How far PVE's clock may be from ours, in ms. */
 const clockSkew = 300_000;
 
-interface Task {
-  readonly id?: unknown;
-  readonly type?: unknown;
-  readonly starttime?: unknown;
-}
-
 /** Tasks that may run as long as somebody looks on, and change nothing. */
 const console = /^(?:vnc|spice)proxy$/;
 
 /** Whether a running task may be that of a call about these guests; where its id does not tell, PVE began it between these times. */
-function mayConcern({ id, type, starttime }: Task, vmids: ReadonlySet<number>, madeAt: number, until: number): boolean {
+function mayConcern({ id, type, starttime }: Row, vmids: ReadonlySet<number>, madeAt: number, until: number): boolean {
   const named = String(id ?? '').match(/\d+/g) ?? [];
   if (named.some((text) => vmids.has(Number(text)))) return !console.test(String(type));
   const began = Number(starttime) * 1000;

@@ -110,4 +110,7 @@ test('the list of tasks has only those of single guests, for clients that take e
   site.cluster.tasks.start({ node: 'n1', type: 'imgdel', id: '100@ceph', caller: { user: 'root@pve' }, run: () => {} });
   const { body } = await root.get('/proxmox/cluster/tasks');
   expect(body.data.map(({ id }: { id: string }) => id)).toEqual(['100']);
+
+  site.simulator.faults.add({ path: '/cluster/tasks', kind: 'otherData', data: () => [null] });
+  expect(await root.get('/proxmox/cluster/tasks')).toMatchObject({ status: 200, body: { data: [null] } });
 });

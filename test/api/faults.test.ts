@@ -62,6 +62,20 @@ test('a create whose answer is lost stays charged until the cluster shows what b
   expect(site.booked('alice').cores).toBe(4);
 });
 
+test('a list of tasks or volumes that is none for a moment ends no wait for a lost answer', async () => {
+  await using site = await start({ simulator: { taskPace: 100 } });
+  const alice = await site.signIn('alice');
+  const { faults } = site.simulator;
+  faults.add({ method: 'POST', path: '/nodes/{node}/qemu', kind: 'resetAfter' });
+  faults.add({ path: '/nodes/{node}/tasks', kind: 'otherData', data: () => [null] });
+  faults.add({ path: '/nodes/{node}/storage/{storage}/content', kind: 'otherData', data: () => [null] });
+
+  expect((await alice.createVm(100, { cores: 4 })).status).toBe(502);
+
+  await expectExact(site);
+  expect(site.booked('alice').cores).toBe(4);
+});
+
 test('a create that was lost before PVE acted is given back once PVE cannot act on it any more', async () => {
   await using site = await start();
   const alice = await site.signIn('alice');

@@ -2,6 +2,7 @@
 
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { type Answer, type Call, succeeded } from '../../pve/call.ts';
+import { rowsIn } from '../../pve/rows.ts';
 import { answerTo } from '../answering.ts';
 import type { Origins } from '../caller.ts';
 import { plainText } from '../edge.ts';
@@ -44,6 +45,6 @@ function sayAnswer(asked: Call, answer: Answer, reply: FastifyReply): FastifyRep
 
 /** In the list of tasks dashboards take every id for a vmid, and show nothing at all when one is another thing. */
 function shown({ segments }: Call, data: unknown): unknown {
-  if (segments.join('/') !== 'cluster/tasks' || !Array.isArray(data)) return data;
-  return data.filter((task: { readonly id?: unknown }) => /^\d+$/.test(String(task.id)));
+  if (segments.join('/') !== 'cluster/tasks') return data;
+  return rowsIn(data)?.filter(({ id }) => /^\d+$/.test(String(id))) ?? data;
 }
