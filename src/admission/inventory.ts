@@ -336,21 +336,7 @@ export class Inventory {
     stamp: Stamp,
     expected = here,
   ): Promise<void> {
-    const read = async (node: string, storage: string) => {
-      const answer = await this.#read('/nodes/{}/storage/{}/content', [node, storage], { vmid: String(vmid) });
-      // A storage that the node does not have holds nothing there; a change that names it must come to an end all the same.
-      if (!succeeded(answer) && answer.status === 500 && !this.#has(node, storage)) return;
-      if (!succeeded(answer))
-        throw new UpstreamBrokenError(
-          `storage ${storage} does not list the volumes of ${vmid}: ${answer.status} ${answer.reason}`,
-        );
-      this.#memory.setContent(
-        vmid,
-        this.placeOf(storage, node),
-        readContent(answer.data, storage).guests.get(vmid) ?? noContent,
-        stamp,
-      );
-    };
+    const read = (node: string, storage: string) => this.#readContent(vmid, node, storage, stamp);
     // Volumes that have moved here with their guest are still remembered where they were, replicas lie on the nodes of
     // its jobs, and a move that has failed may have left some at its goal; what cannot be read stays so.
     const beside = [
@@ -462,18 +448,27 @@ export class Inventory {
     }
   }
 
+  /** Reads what a storage holds for a guest as a node sees it. Throws UpstreamBrokenError. */
+  async #readContent(vmid: number, node: string, storage: string, stamp: Stamp): Promise<void> {
+    const answer = await this.#read('/nodes/{}/storage/{}/content', [node, storage], { vmid: String(vmid) });
+    // A storage that the node does not have holds nothing there; a change that names it must come to an end all the same.
+    if (!succeeded(answer) && answer.status === 500 && !this.#has(node, storage)) return;
+    if (!succeeded(answer))
+      throw new UpstreamBrokenError(
+        `storage ${storage} does not list the volumes of ${vmid}: ${answer.status} ${answer.reason}`,
+      );
+    const content = readContent(answer.data, storage).guests.get(vmid) ?? noContent;
+    this.#memory.setContent(vmid, this.placeOf(storage, node), content, stamp);
+  }
+
   /** Looks at what these nodes hold of the guest; gives those that could not be looked at. */
   async #unseenReplicas(vmid: number, nodes: readonly string[]): Promise<string[]> {
     const places = this.#replicaPlaces(nodes);
     const stamp = this.#ledger.stamp();
     const looks = await Promise.all(
       places.map(async ([node, storage]) => {
-        const params = { vmid: String(vmid) };
         try {
-          const answer = await this.#read('/nodes/{}/storage/{}/content', [node, storage], params);
-          if (!succeeded(answer)) return node;
-          const content = readContent(answer.data, storage).guests.get(vmid) ?? noContent;
-          this.#memory.setContent(vmid, this.placeOf(storage, node), content, stamp);
+          await this.#readContent(vmid, node, storage, stamp);
           return null;
         } catch {
           // A storage that hangs or talks nonsense must not keep all lists from being read.
