@@ -1,8 +1,8 @@
 /** Changes of one instance that would add up although each of them fits alone. */
 
 import { ConflictError } from '../errors.ts';
-import { drivesOf, type Instance } from '../pve/instance.ts';
-import { stateStorages } from '../pve/projections.ts';
+import type { Instance } from '../pve/instance.ts';
+import { disksIn, stateStorages } from '../pve/projections.ts';
 import type { ReservationId } from '../quota/ledger.ts';
 import { fieldOfGuest } from './causes.ts';
 import type { Gate } from './gate.ts';
@@ -64,18 +64,10 @@ function disturbances({ ledger, counted }: Gate, subject: Subject, changes: read
   return found.filter(({ by }) => by.length > 0);
 }
 
-/** The volumes that a copy of an instance would be made of: those in its slots, but for unused ones and CD-ROMs. */
+/** The volumes that a copy of an instance would be made of, each in its slot. */
 function copiedFrom({ type, current, next }: Instance): ReadonlySet<string> {
-  const drives = [current, next].flatMap((config) =>
-    [...drivesOf(type, config)].map(([slot, drive]) => ({ slot, drive, text: config[slot] ?? '' })),
-  );
-  return new Set(
-    drives.flatMap(({ slot, drive, text }) =>
-      drive?.kind === 'volume' && !slot.startsWith('unused') && !/(?:^|,)media=cdrom(?:,|$)/.test(text)
-        ? [`${slot} ${drive.volid}`]
-        : [],
-    ),
-  );
+  const disks = [...new Set([current, next])].flatMap((config) => disksIn(type, config));
+  return new Set(disks.map(({ slot, volid }) => `${slot} ${volid}`));
 }
 
 /** The storages on which PVE may come to save a VM's memory. */

@@ -231,10 +231,20 @@ function mostOf(one: Volume, other: Volume): Volume {
 /** The storages on which PVE may put a VM's memory: the one that the VM names, else one of its disks', else `local`. */
 export function stateStorages({ type, current }: Pick<Instance, 'type' | 'current'>): string[] {
   if (current.vmstatestorage !== undefined) return [current.vmstatestorage];
-  const disks = [...drivesOf(type, current)].flatMap(([slot, drive]) =>
-    drive?.kind === 'volume' && !slot.startsWith('unused') && !isCdrom(current[slot] ?? '') ? [drive.storage] : [],
+  const storages = disksIn(type, current).map(({ storage }) => storage);
+  return storages.length === 0 ? ['local'] : [...new Set(storages)];
+}
+
+/** The volumes in a configuration's slots, but for unused ones and CD-ROMs. */
+export function disksIn(
+  type: GuestType,
+  config: Config,
+): readonly { readonly slot: string; readonly volid: string; readonly storage: string }[] {
+  return [...drivesOf(type, config)].flatMap(([slot, drive]) =>
+    drive?.kind === 'volume' && !slot.startsWith('unused') && !isCdrom(config[slot] ?? '')
+      ? [{ slot, volid: drive.volid, storage: drive.storage }]
+      : [],
   );
-  return disks.length === 0 ? ['local'] : [...new Set(disks)];
 }
 
 /** The VM with its memory written to each of these storages: twice the memory and 500 MiB. A memory that is not understood makes it unknown. */
