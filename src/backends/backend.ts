@@ -48,6 +48,9 @@ export interface Requester {
   readonly admin?: boolean;
 }
 
+/** The server itself, which asks on nobody's behalf. */
+export const server: Requester = { cookies: {} };
+
 /** One change of a user or a group; in `setUser` and `setGroup`, `null` takes a key away, and keys that are not there stay. */
 export type BackendChange =
   | {

@@ -24,6 +24,7 @@ import {
   parseGroupName,
   parseUserName,
   type Requester,
+  server,
   type UserName,
 } from './backend.ts';
 import { applyAll, type ChangeResult, stateAt } from './changes.ts';
@@ -106,9 +107,6 @@ export async function openDirectory(
 /** Ms for which the members of a group are kept for several users; records that are made of them are kept for the rest. */
 const sharedFor = 2000;
 const madeFor = believedFor - sharedFor;
-
-/** The server itself, which asks on nobody's behalf. */
-const server: Requester = { cookies: {} };
 
 /**
  * The users of all backends. A backend that fails is named in an UpstreamBrokenError (or the error that it threw, when

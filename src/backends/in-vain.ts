@@ -1,6 +1,6 @@
 /** What the configuration and the records say to no effect, as far as the backends tell now: whoever does not is not blamed. */
 
-import type { GroupName } from './backend.ts';
+import { type GroupName, server } from './backend.ts';
 import { grantKeys, type LoadedBackend } from './index.ts';
 import type { LimitedGroup } from './memberships.ts';
 
@@ -63,9 +63,6 @@ async function isKnown(asked: readonly LoadedBackend[], group: GroupName): Promi
   const found = await Promise.all(asked.map(({ backend }) => answerOf(() => backend.getGroup?.(group, server))));
   return found.some((data) => data !== null);
 }
-
-/** The server itself, which asks on nobody's behalf. */
-const server = { cookies: {} };
 
 async function answerOf<T>(ask: () => T | Promise<T>): Promise<T | undefined> {
   try {
